@@ -1,0 +1,1 @@
+"""Orchestrate inverse-design campaigns: what runs, where, and what became of it."""

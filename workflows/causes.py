@@ -1,0 +1,97 @@
+"""Why there is no trustworthy result: the table of all causes, and the bands 1xx and 9xx.
+
+Bands: 1xx the scheduler, 2xx the environment, 3xx the input, 4xx electronic convergence, 5xx ionic convergence, 6xx the
+result is untrustworthy although the code said it was done, 9xx unknown. DFT codes add theirs to 2xx-6xx.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class CauseInfo:
+    """One row of the table.
+
+    Parameters
+    ----------
+    code : int
+    name : str
+        snake_case.
+    recognised_by : str
+        How it is recognised, in words.
+    recoverable : bool
+        Whether a re-run can help.
+    rerun_changes : str
+        What a re-run changes; empty if nothing.
+    """
+
+    code: int
+    name: str
+    recognised_by: str
+    recoverable: bool
+    rerun_changes: str = ""
+
+
+CAUSES: dict[int, CauseInfo] = {
+    info.code: info
+    for info in (
+        CauseInfo(101, "walltime", "scheduler state TIMEOUT", True, "more wall-time, restart from the last geometry"),
+        CauseInfo(102, "out_of_memory", "scheduler state OUT_OF_MEMORY, or MemoryError", True, "more memory"),
+        CauseInfo(103, "node_failure", "scheduler state NODE_FAIL", True, "another node"),
+        CauseInfo(104, "preempted", "scheduler state PREEMPTED", True, "the same again"),
+        CauseInfo(105, "cancelled", "scheduler state CANCELLED, or a worker told to stop", True, "the same again"),
+        CauseInfo(106, "killed", "the process is gone and left no result", True, "the same again"),
+        CauseInfo(201, "missing_pseudopotential", "no pseudopotential for an element", True, "the family installed"),
+        CauseInfo(202, "disk_full", "OSError ENOSPC or EDQUOT", True, "space made"),
+        CauseInfo(203, "binary_missing", "the executable is not on PATH", True, "the executable installed"),
+        CauseInfo(204, "import_error", "ImportError in the task", True, "the package installed"),
+        CauseInfo(205, "database_unreachable", "pymongo can't reach the server", True, "the same again"),
+        CauseInfo(206, "permission_denied", "OSError EACCES or EPERM", True, "permission given"),
+        CauseInfo(301, "bad_structure", "partial occupancy, atoms on top of each other, a broken cell", False),
+        CauseInfo(302, "unsupported_element", "the engine does not know an element", False),
+        CauseInfo(303, "bad_input", "the engine refused its input", False),
+        CauseInfo(
+            501,
+            "ionic_steps_exhausted",
+            "relaxation not converged within the step limit",
+            True,
+            "more steps from the last geometry",
+        ),
+        CauseInfo(
+            502, "phonon_relaxation_not_converged", "residual forces too large for phonons", True, "tighter relaxation"
+        ),
+        CauseInfo(601, "structure_exploded", "volume or distances left the sane range", False),
+        CauseInfo(602, "not_finite", "energy, force or stress is not a finite number", False),
+        CauseInfo(
+            603,
+            "equation_of_state_failed",
+            "the fit has no minimum inside the sampled volumes",
+            True,
+            "a wider volume range",
+        ),
+        CauseInfo(604, "phonon_failed", "force constants could not be made", True, "a larger supercell"),
+        CauseInfo(605, "property_failed", "a property maker gave no trustworthy value", True, "the same again"),
+        CauseInfo(606, "no_reference", "the reference set does not span the chemical system", True, "the set built"),
+        CauseInfo(901, "upstream", "a parent job failed; its own cause is the root", False),
+        CauseInfo(999, "unknown", "an error that no rule recognises", True, "the same again"),
+    )
+}
+"""All causes by code."""
+
+
+class CausedError(Exception):
+    """An error that knows its cause; stages and engines raise it so that nobody has to guess from a traceback.
+
+    Parameters
+    ----------
+    code : int
+        A key of :data:`CAUSES`.
+    evidence : str
+        The line or number that shows it.
+    """
+
+    def __init__(self, code: int, evidence: str) -> None:
+        self.code = code
+        self.evidence = evidence
+        super().__init__(f"[{code} {CAUSES[code].name}] {evidence}")
