@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from workflows.problems import Problem as Problem  # noqa: PLC0414, TC001 - engines import it from here, with their contract
 
 if TYPE_CHECKING:
     from jobflow import Maker
@@ -11,24 +13,6 @@ if TYPE_CHECKING:
 
     from workflows.records import PhononResult, PropertyResult
     from workflows.spec import CampaignSpec
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something that can be refused before submission.
-
-    Parameters
-    ----------
-    key : str
-        Dotted key in the campaign, or a site of the structure.
-    message : str
-        What is wrong and what would be right.
-    level : {"error", "warning"}
-    """
-
-    key: str
-    message: str
-    level: Literal["error", "warning"] = "error"
 
 
 @dataclass(frozen=True)
