@@ -1,23 +1,51 @@
 """What the user asks for: ``campaign.yaml`` parsed into a strict :class:`CampaignSpec`.
 
-Every field has a unit and a description; unknown keys are refused. A file's problems are listed all at once.
+Every field has a unit and a description; unknown keys are refused, and a number is a number (no ``"64"``, no ``yes``).
+Checks sit on fields, not on whole models, wherever they can: pydantic skips a model's own check as soon as one of its
+fields is wrong, and then a file's problems could not be listed all at once (see :mod:`workflows.spec_file`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from difflib import get_close_matches
 from itertools import combinations
+from math import comb
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pymatgen.core import Element
 
 from generators.base import Bounds, Condition
 
+MAX_CHEMICAL_SYSTEMS = 50_000
+"""A reference set is completed for each of them, so more is a mistake."""
+
+MAX_CANDIDATES = 1_000_000
+"""Candidates of a whole campaign (rounds x samples)."""
+
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, regex_engine="python-re")
+
+
+def _element(symbol: str) -> str:
+    if not Element.is_valid_symbol(symbol):
+        close = get_close_matches(symbol.capitalize(), [element.symbol for element in Element], n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]}?" if close else "use symbols such as Mg, Al, O"
+        raise ValueError(f"{symbol!r} is no element; {hint}")
+    return symbol
+
+
+def _system(system: str) -> str:
+    for symbol in system.split("-"):
+        _element(symbol)
+    return "-".join(sorted(set(system.split("-"))))
+
+
+ElementSymbol = Annotated[str, AfterValidator(_element)]
+ChemicalSystem = Annotated[str, AfterValidator(_system)]
 
 
 class Chemistry(_Part):
@@ -26,85 +54,122 @@ class Chemistry(_Part):
     Either ``systems`` or ``allowed`` (with ``forbidden`` and ``max_elements``) is given.
     """
 
-    systems: tuple[str, ...] = Field(
-        (), description="chemical systems, e.g. [Mg-Al-O, Mg-Si-N]; subsets of each are allowed"
+    systems: tuple[ChemicalSystem, ...] = Field(
+        (), max_length=1000, description="chemical systems, e.g. [Mg-Al-O, Mg-Si-N]; subsets of each are allowed"
     )
-    allowed: tuple[str, ...] = Field((), description="allowed elements, instead of systems")
-    forbidden: tuple[str, ...] = Field((), description="elements that may not occur")
-    min_elements: int = Field(2, ge=1, le=8, description="fewest distinct elements in a crystal")
-    max_elements: int = Field(3, ge=1, le=8, description="most distinct elements in a crystal")
-    max_atoms: int = Field(8, ge=1, le=64, description="most atoms in the primitive cell")
+    allowed: tuple[ElementSymbol, ...] = Field(
+        (), validate_default=True, description="allowed elements, instead of systems"
+    )
+    forbidden: tuple[ElementSymbol, ...] = Field((), description="elements that may not occur")
+    min_elements: int = Field(2, ge=1, le=8, strict=True, description="fewest distinct elements in a crystal")
+    max_elements: int = Field(
+        3, ge=1, le=8, strict=True, validate_default=True, description="most distinct elements in a crystal"
+    )
+    max_atoms: int = Field(8, ge=1, le=64, strict=True, description="most atoms in the primitive cell")
     neutrality: Literal["strict", "permissive", "off"] = Field(
         "strict",
         description="charge neutrality: strict (common oxidation states must balance), permissive (any known state; "
         "alloys pass), off. A choice, not a law: strict refuses alloys and most borides and carbides",
     )
 
-    @field_validator("systems")
-    @classmethod
-    def _systems_are_known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for system in value:
-            for symbol in system.split("-"):
-                _check_element(symbol, f"in system {system!r}")
-        return tuple("-".join(sorted(set(system.split("-")))) for system in value)
-
     @field_validator("allowed", "forbidden")
     @classmethod
-    def _elements_are_known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for symbol in value:
-            _check_element(symbol, "")
+    def _sorted(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(sorted(set(value)))
 
-    @model_validator(mode="after")
-    def _one_way_of_saying_it(self) -> Chemistry:
-        if bool(self.systems) == bool(self.allowed):
+    @field_validator("allowed")
+    @classmethod
+    def _one_way_of_saying_it(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if "systems" in info.data and bool(info.data["systems"]) == bool(value):
             raise ValueError(
                 "give either systems (e.g. [Mg-Al-O]) or allowed elements (e.g. [Mg, Al, O]), one of the two"
             )
-        if self.min_elements > self.max_elements:
-            raise ValueError(f"min_elements {self.min_elements} is above max_elements {self.max_elements}")
-        if not self.chemical_systems():
-            raise ValueError("no chemical system is left: forbidden elements or the element counts exclude everything")
-        return self
+        return value
+
+    @field_validator("max_elements")
+    @classmethod
+    def _something_is_left(cls, value: int, info: ValidationInfo) -> int:
+        if "min_elements" in info.data and info.data["min_elements"] > value:
+            raise ValueError(f"min_elements {info.data['min_elements']} is above max_elements {value}")
+        if {"systems", "allowed", "forbidden", "min_elements"} <= info.data.keys():
+            pools = _pools(info.data["systems"], info.data["allowed"], info.data["forbidden"])
+            count = sum(comb(len(pool), min(value, len(pool))) for pool in pools)
+            if count > MAX_CHEMICAL_SYSTEMS:
+                raise ValueError(
+                    f"these elements make {count:,} chemical systems of up to {value} elements, at most "
+                    f"{MAX_CHEMICAL_SYSTEMS:,} can be searched; name systems, or allow fewer elements"
+                )
+            if not any(len(pool) >= info.data["min_elements"] for pool in pools):
+                raise ValueError(
+                    f"no chemical system with at least {info.data['min_elements']} elements (min_elements) is left; "
+                    "allow more elements or forbid fewer"
+                )
+        return value
 
     def chemical_systems(self) -> tuple[tuple[str, ...], ...]:
         """List the largest allowed chemical systems, sorted, none inside another."""
-        if self.systems:
-            groups = [tuple(sorted(set(system.split("-")) - set(self.forbidden))) for system in self.systems]
-            large: set[tuple[str, ...]] = set()
-            for group in groups:
-                size = min(self.max_elements, len(group))
-                large.update(combinations(group, size))
-        else:
-            elements = sorted(set(self.allowed) - set(self.forbidden))
-            large = set(combinations(elements, min(self.max_elements, len(elements))))
-        large = {group for group in large if len(group) >= self.min_elements}
-        return tuple(sorted(g for g in large if not any(set(g) < set(other) for other in large)))
+        pools = [pool for pool in _pools(self.systems, self.allowed, self.forbidden) if len(pool) >= self.min_elements]
+        large = {
+            group
+            for pool in pools
+            # A pool no larger than max_elements stays whole, and then it may lie inside another.
+            if len(pool) >= self.max_elements or not any(set(pool) < set(other) for other in pools)
+            for group in combinations(pool, min(self.max_elements, len(pool)))
+        }
+        return tuple(sorted(large))
 
 
-def _check_element(symbol: str, where: str) -> None:
-    if not Element.is_valid_symbol(symbol):
-        raise ValueError(f"{symbol!r} {where} is no element; use symbols such as Mg, Al, O".replace("  ", " "))
+def _pools(systems: tuple[str, ...], allowed: tuple[str, ...], forbidden: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """List the sets of elements that may meet, whatever their size."""
+    groups = [system.split("-") for system in systems] or [list(allowed)]
+    return sorted({tuple(sorted(set(group) - set(forbidden))) for group in groups})
 
 
 class Range(_Part):
     """A wanted interval of a property, with its unit."""
 
-    min: float | None = Field(None, description="lower limit, in unit")
-    max: float | None = Field(None, description="upper limit, in unit")
+    min: float | None = Field(None, strict=True, description="lower limit, in unit")
+    max: float | None = Field(None, strict=True, validate_default=True, description="upper limit, in unit")
     unit: str = Field(..., description="eV/atom, GPa, eV, ...")
 
-    @model_validator(mode="after")
-    def _is_an_interval(self) -> Range:
-        if self.min is None and self.max is None:
-            raise ValueError("give min, max or both")
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"min {self.min} is above max {self.max}")
-        return self
+    @field_validator("max")
+    @classmethod
+    def _is_an_interval(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if "min" in info.data:
+            low = info.data["min"]
+            if low is None and value is None:
+                raise ValueError("give min, max or both")
+            if low is not None and value is not None and low > value:
+                raise ValueError(f"min {low:g} is above max {value:g}: nothing can lie between")
+        return value
 
     def holds(self, value: float) -> bool:
         """Tell whether a value lies inside, limits included."""
         return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)
+
+
+class HullCut(Range):
+    """Energy above hull; a max is needed, it is the hull cut."""
+
+    min: float | None = Field(None, strict=True, ge=-10, le=10, description="lower limit, eV/atom")
+    max: float = Field(..., strict=True, ge=-10, le=10, description="the hull cut, eV/atom")
+    unit: Literal["eV/atom"]
+
+
+class Modulus(Range):
+    """An elastic modulus; the stiffest solids known stay under 500 GPa."""
+
+    min: float | None = Field(None, strict=True, ge=0, le=1000, description="lower limit, GPa")
+    max: float | None = Field(None, strict=True, ge=0, le=1000, validate_default=True, description="upper limit, GPa")
+    unit: Literal["GPa"]
+
+
+class Gap(Range):
+    """A band gap; the widest known is about 14 eV (LiF)."""
+
+    min: float | None = Field(None, strict=True, ge=0, le=30, description="lower limit, eV")
+    max: float | None = Field(None, strict=True, ge=0, le=30, validate_default=True, description="upper limit, eV")
+    unit: Literal["eV"]
 
 
 TARGET_UNITS = {"energy_above_hull": "eV/atom", "bulk_modulus": "GPa", "band_gap": "eV"}
@@ -114,25 +179,22 @@ TARGET_UNITS = {"energy_above_hull": "eV/atom", "bulk_modulus": "GPa", "band_gap
 class Targets(_Part):
     """What a hit must meet; an unmeasured property is not a hit."""
 
-    energy_above_hull: Range = Field(
-        default_factory=lambda: Range(min=None, max=0.1, unit="eV/atom"), description="the hull cut, eV/atom"
-    )
+    energy_above_hull: HullCut = Field(HullCut(min=None, max=0.1, unit="eV/atom"), description="the hull cut, eV/atom")
     phonons: Literal["stable", "any"] = Field("any", description="stable: lowest frequency above the tolerance")
-    phonon_tolerance: Annotated[float, Field(le=0)] = Field(
-        -0.3, description="THz; lowest frequency away from Γ that still counts as stable (imaginary is negative)"
+    phonon_tolerance: float = Field(
+        -0.3,
+        strict=True,
+        ge=-100,
+        le=0,
+        description="THz; lowest frequency away from Γ that still counts as stable (imaginary is negative)",
     )
-    bulk_modulus: Range | None = Field(None, description="GPa")
-    band_gap: Range | None = Field(None, description="eV; DFT engines only")
+    bulk_modulus: Modulus | None = Field(None, description="GPa")
+    band_gap: Gap | None = Field(None, description="eV; DFT engines only")
 
-    @model_validator(mode="after")
-    def _units_are_ours(self) -> Targets:
-        for name, unit in TARGET_UNITS.items():
-            wanted = getattr(self, name)
-            if wanted is not None and wanted.unit != unit:
-                raise ValueError(f"{name}: unit {wanted.unit!r} is not understood; write it in {unit}")
-        if self.energy_above_hull.max is None:
-            raise ValueError("energy_above_hull needs a max: it is the hull cut")
-        return self
+    @field_validator(*TARGET_UNITS, mode="before")
+    @classmethod
+    def _from_a_plain_range(cls, value: Any) -> Any:
+        return value.model_dump() if isinstance(value, Range) else value
 
     @property
     def properties(self) -> dict[str, Range]:
@@ -146,44 +208,53 @@ class GeneratorShare(_Part):
     """One generator of a mix."""
 
     name: str = Field(..., description="a registered generator: ion_exchange, random, ...")
-    share: float = Field(1.0, gt=0, description="relative share of the samples")
+    share: float = Field(1.0, gt=0, le=1e6, strict=True, description="relative share of the samples")
     options: dict[str, Any] = Field(default_factory=dict, description="passed to the generator")
 
 
 class Budget(_Part):
     """What a round may spend."""
 
-    verifications: int = Field(8, ge=1, le=10_000, description="candidates verified a round")
-    hours: float | None = Field(None, gt=0, description="core-hours of the whole campaign; none is opened beyond it")
+    verifications: int = Field(8, ge=1, le=10_000, strict=True, description="candidates verified a round")
+    hours: float | None = Field(
+        None, gt=0, le=1e9, strict=True, description="core-hours of the whole campaign; no round is opened beyond it"
+    )
 
 
 class CampaignSpec(_Part):
     """A whole campaign."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")] = Field(
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}\Z")] = Field(
         ..., description="unique in its store; lower-case letters, digits, - and _"
     )
-    description: str = Field("", description="for people")
+    description: str = Field("", max_length=2000, description="for people")
     chemistry: Chemistry
-    targets: Targets = Field(default_factory=Targets)
+    targets: Targets = Field(Targets(), description="what a hit must meet")
     generator: tuple[GeneratorShare, ...] = Field(
         (GeneratorShare(name="ion_exchange", share=0.6), GeneratorShare(name="random", share=0.4)),
+        min_length=1,
+        max_length=20,
         description="one generator, or a mix with shares",
     )
     engine: Literal["mlip", "vasp", "espresso"] = Field("mlip", description="what verifies")
     protocol: Literal["fast", "balanced", "stringent"] = Field("fast", description="named precision of the engine")
-    rounds: int = Field(2, ge=1, le=1000, description="turns of the loop")
-    samples: int = Field(64, ge=1, le=100_000, description="crystals proposed a round")
+    rounds: int = Field(2, ge=1, le=1000, strict=True, description="turns of the loop")
+    samples: int = Field(64, ge=1, le=100_000, strict=True, description="crystals proposed a round")
     control: int = Field(
         16,
         ge=0,
         le=100_000,
+        strict=True,
         description="control samples a round (from round 2): the previous generator, the same seeds",
     )
-    batch: int = Field(16, ge=1, le=4096, description="candidates in one pre-relaxation job")
-    budget: Budget = Field(default_factory=Budget)
-    seed: int = Field(0, ge=0, lt=2**31, description="everything random derives from it")
-    store: str = Field("embedded", description="a store profile: embedded, or a name from the configuration")
+    batch: int = Field(16, ge=1, le=4096, strict=True, description="candidates in one pre-relaxation job")
+    budget: Budget = Field(Budget(), description="what a round may spend")
+    seed: int = Field(0, ge=0, lt=2**31, strict=True, description="everything random derives from it")
+    store: str = Field(
+        "embedded",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z",
+        description="a store profile: embedded, or a name from the configuration",
+    )
 
     @field_validator("generator", mode="before")
     @classmethod
@@ -195,6 +266,16 @@ class CampaignSpec(_Part):
             return tuple({"name": name, "share": share} for name, share in value.items())
         if isinstance(value, dict):
             return (value,)
+        return value
+
+    @field_validator("samples")
+    @classmethod
+    def _a_size_that_can_be_stored(cls, value: int, info: ValidationInfo) -> int:
+        if value * info.data.get("rounds", 1) > MAX_CANDIDATES:
+            raise ValueError(
+                f"{info.data['rounds']:,} rounds of {value:,} samples are {value * info.data['rounds']:,} candidates; "
+                f"at most {MAX_CANDIDATES:,} fit in a campaign"
+            )
         return value
 
     def condition(self) -> Condition:
