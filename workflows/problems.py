@@ -32,5 +32,5 @@ class Problem:
     def __str__(self) -> str:
         """Give one line: where, what value, what is wrong and what would be right."""
         where = f"line {self.line}: " if self.line is not None else ""
-        what = self.key + (f" = {self.value}" if self.value is not None else "")
+        what = f"{self.key} = {self.value}" if self.key and self.value is not None else self.key or self.value
         return f"{where}{what}: {self.message}" if what else f"{where}{self.message}"
