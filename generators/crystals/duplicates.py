@@ -1,0 +1,204 @@
+"""Which crystals are the same: composition, then AMD fingerprint, then pymatgen's StructureMatcher to confirm.
+
+Only StructureMatcher calls two crystals the same, at the tolerances of :class:`Tolerances`; what comes before merely
+spares it pairs that it would refuse. StructureMatcher's relation is not transitive, so "the same" needs an order: a
+crystal belongs to the first earlier crystal that it matches and that was itself new. That is what
+``StructureMatcher.group_structures`` does, and :func:`group` gives the same groups.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from multiprocessing import get_context
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pymatgen.core import Structure
+from pymatgen.core.structure_matcher import StructureMatcher
+
+from generators.crystals.fingerprint import amd
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """When two crystals are the same; pymatgen's defaults.
+
+    Parameters
+    ----------
+    ltol : float
+        Relative difference of cell lengths.
+    stol : float
+        Largest distance between matched sites, in units of the cube root of the volume per atom.
+    angle_tol : float
+        Difference of cell angles, degrees.
+    amd : float
+        Largest difference of any average minimum distance (same unit as ``stol``) of pairs that are shown to the
+        matcher at all. Two crystals in one cell whose sites are ``stol`` apart have distances that differ by at most
+        ``2 * stol``; the default is that bound.
+    """
+
+    ltol: float = 0.2
+    stol: float = 0.3
+    angle_tol: float = 5.0
+    amd: float = 0.6
+
+    def matcher(self) -> StructureMatcher:
+        """Make the StructureMatcher: primitive cells, volumes scaled to be equal."""
+        return StructureMatcher(
+            ltol=self.ltol, stol=self.stol, angle_tol=self.angle_tol, primitive_cell=True, scale=True
+        )
+
+
+DEFAULT_TOLERANCES = Tolerances()
+
+
+class Prepared:
+    """A crystal with what is costly to compute of it, computed once and only when asked for."""
+
+    def __init__(self, structure: Structure) -> None:
+        self.structure = structure
+
+    @cached_property
+    def formula(self) -> str:
+        """Reduced formula: only crystals of one composition can be the same."""
+        return str(self.structure.composition.reduced_formula)
+
+    @cached_property
+    def fingerprint(self) -> NDArray[np.float64]:
+        """AMD vector, shape (100,), dimensionless."""
+        return amd(self.structure)
+
+    @cached_property
+    def reduced(self) -> Structure:
+        """Primitive, Niggli-reduced cell, as StructureMatcher makes it before it compares."""
+        return self.structure.get_reduced_structure(reduction_algo="niggli").get_primitive_structure()
+
+
+class DuplicateIndex:
+    """Crystals that were new, in the order they came; tells of another which of them it equals.
+
+    Parameters
+    ----------
+    tolerances : Tolerances
+        When two crystals are the same.
+    """
+
+    def __init__(self, tolerances: Tolerances = DEFAULT_TOLERANCES) -> None:
+        self.tolerances = tolerances
+        self._matcher = tolerances.matcher()
+        self._labels: dict[str, list[str]] = defaultdict(list)
+        self._entries: dict[str, list[Prepared]] = defaultdict(list)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._labels.values()))
+
+    def find(self, structure: Structure | Prepared) -> str | None:
+        """Give the label of the first crystal that this one equals, or None.
+
+        Parameters
+        ----------
+        structure : pymatgen.core.Structure
+            Ordered.
+        """
+        crystal = structure if isinstance(structure, Prepared) else Prepared(structure)
+        entries = self._entries.get(crystal.formula)
+        if not entries:
+            return None
+        fingerprints = np.array([entry.fingerprint for entry in entries])
+        differences = np.abs(fingerprints - crystal.fingerprint).max(axis=1)
+        for position in np.flatnonzero(differences <= self.tolerances.amd):
+            entry = entries[position]
+            if len(entry.reduced) == len(crystal.reduced) and self._matcher.fit(
+                entry.reduced, crystal.reduced, skip_structure_reduction=True
+            ):
+                return self._labels[crystal.formula][position]
+        return None
+
+    def add(self, label: str, structure: Structure | Prepared) -> str | None:
+        """Add a crystal unless it equals an earlier one; give that one's label, or None if it was new.
+
+        Parameters
+        ----------
+        label : str
+            Names the crystal in later answers.
+        structure : pymatgen.core.Structure
+            Ordered.
+        """
+        crystal = structure if isinstance(structure, Prepared) else Prepared(structure)
+        found = self.find(crystal)
+        if found is None:
+            self._labels[crystal.formula].append(label)
+            self._entries[crystal.formula].append(crystal)
+        return found
+
+
+def same(a: Structure, b: Structure, tolerances: Tolerances = DEFAULT_TOLERANCES) -> bool:
+    """Tell whether two ordered crystals are the same at the given tolerances."""
+    index = DuplicateIndex(tolerances)
+    index.add("a", a)
+    return index.find(b) is not None
+
+
+def group(
+    structures: Sequence[Structure], tolerances: Tolerances = DEFAULT_TOLERANCES, processes: int = 1
+) -> list[list[int]]:
+    """Group crystals as ``StructureMatcher.group_structures`` does.
+
+    Parameters
+    ----------
+    structures : sequence of pymatgen.core.Structure
+        Ordered.
+    tolerances : Tolerances
+        When two crystals are the same.
+    processes : int
+        Compositions are shared out to so many processes (of one thread each); the result does not depend on it.
+
+    Returns
+    -------
+    list of list of int
+        Positions, ascending in each group; the first of a group is the one that the others equal. Groups are in the
+        order of their first.
+    """
+    buckets: dict[str, list[int]] = defaultdict(list)
+    for position, structure in enumerate(structures):
+        buckets[structure.composition.reduced_formula].append(position)
+    singles = [positions for positions in buckets.values() if len(positions) == 1]
+    # Largest first, so that no process is left alone with a large bucket at the end.
+    crowded = sorted((p for p in buckets.values() if len(p) > 1), key=len, reverse=True)
+    work = [([structures[i] for i in positions], tolerances) for positions in crowded]
+    if processes == 1:
+        found: Iterable[list[list[int]]] = map(_group_bucket, *zip(*work, strict=True)) if work else ()
+        grouped = list(found)
+    else:
+        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+            grouped = list(
+                pool.map(
+                    _group_bucket,
+                    [w[0] for w in work],
+                    [w[1] for w in work],
+                    chunksize=max(1, len(work) // (processes * 50)),
+                )
+            )
+    groups = singles + [
+        [positions[i] for i in members]
+        for positions, result in zip(crowded, grouped, strict=True)
+        for members in result
+    ]
+    return sorted(groups)
+
+
+def _group_bucket(structures: list[Structure], tolerances: Tolerances) -> list[list[int]]:
+    index = DuplicateIndex(tolerances)
+    members: dict[str, list[int]] = {}
+    for position, structure in enumerate(structures):
+        first = index.add(str(position), structure)
+        members.setdefault(str(position) if first is None else first, []).append(position)
+    return list(members.values())
