@@ -6,7 +6,10 @@ result is untrustworthy although the code said it was done, 9xx unknown. DFT cod
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
+
+from pymongo.errors import ConnectionFailure
 
 
 @dataclass(frozen=True)
@@ -89,9 +92,62 @@ class CausedError(Exception):
         A key of :data:`CAUSES`.
     evidence : str
         The line or number that shows it.
+    stage : str, optional
+        The stage that is to blame, where it is not the one that noticed (gate reads what relax wrote).
     """
 
-    def __init__(self, code: int, evidence: str) -> None:
+    def __init__(self, code: int, evidence: str, stage: str | None = None) -> None:
         self.code = code
+        self.stage = stage
         self.evidence = evidence
         super().__init__(f"[{code} {CAUSES[code].name}] {evidence}")
+
+
+def cause_of(error: BaseException) -> tuple[int, str]:
+    """Name the cause of an error that a task raised: small rules, tried in the order of their priority.
+
+    Returns
+    -------
+    tuple of int and str
+        Code and evidence (the message, one line, at most 500 characters).
+    """
+    text = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+    for rule in _RULES:
+        code = rule(error)
+        if code is not None:
+            return code, error.evidence if isinstance(error, CausedError) else text
+    return 999, text
+
+
+def _says_itself(error: BaseException) -> int | None:
+    return error.code if isinstance(error, CausedError) else None
+
+
+def _is_stopped(error: BaseException) -> int | None:
+    return 105 if isinstance(error, (KeyboardInterrupt, SystemExit)) else None
+
+
+def _is_out_of_memory(error: BaseException) -> int | None:
+    return 102 if isinstance(error, MemoryError) else None
+
+
+def _is_import(error: BaseException) -> int | None:
+    return 204 if isinstance(error, ImportError) else None
+
+
+def _is_file_system(error: BaseException) -> int | None:
+    if not isinstance(error, OSError):
+        return None
+    return {
+        errno.ENOSPC: 202,
+        errno.EDQUOT: 202,
+        errno.EACCES: 206,
+        errno.EPERM: 206,
+    }.get(error.errno or 0)
+
+
+def _is_database(error: BaseException) -> int | None:
+    return 205 if isinstance(error, ConnectionFailure) else None
+
+
+_RULES = (_says_itself, _is_stopped, _is_out_of_memory, _is_import, _is_database, _is_file_system)

@@ -170,7 +170,7 @@ class Attempt(_Record):
     job_index: int = 1
     fw_id: int | None = None
     launch_id: int | None = None
-    state: Literal["planned", "running", "completed", "failed", "lost"] = "running"
+    state: Literal["planned", "begun", "running", "completed", "failed", "lost"] = "running"
     directory: str | None = None
     host: str | None = None
     pid: int | None = None
@@ -178,6 +178,7 @@ class Attempt(_Record):
     scheduler_job: str | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    planned_at: datetime | None = Field(None, description="when rerun asked for it; only planned ones have it")
     seconds: float | None = None
     cause: Cause | None = None
     overrides: dict[str, Any] = Field(default_factory=dict)
@@ -256,6 +257,7 @@ class RoundSummary(_Record):
     novel_prototype: int = 0
     novel_skeleton: int = 0
     prerelaxed: int = 0
+    promising: int = Field(0, description="novel and inside the hull cut by the screening model")
     selected: int = 0
     verified: int = 0
     stable: int = 0
@@ -274,6 +276,7 @@ class Round(_Record):
     generator_state: str = Field(description="sha256 of the state that samples this round")
     control_state: str | None = Field(None, description="sha256 of the previous round's state, for the control draw")
     workflow_fw_id: int | None = Field(None, description="a firework of the round's workflow, once added")
+    builder_until: datetime | None = Field(None, description="until when one process has the right to add the workflow")
     claimed_at: datetime = Field(default_factory=now)
     closed_at: datetime | None = None
     summary: RoundSummary | None = None

@@ -1,0 +1,42 @@
+# `make demo` and `make test` do all set-up themselves; a second run reuses what is there.
+SHELL := /bin/bash
+VENV ?= .venv
+PY := $(VENV)/bin/python
+# On a machine without a GPU, TORCH_ARGS="--index-url https://download.pytorch.org/whl/cpu" saves several GB.
+TORCH_ARGS ?=
+PROCESSES ?= $(shell nproc 2>/dev/null || echo 2)
+STAMP := $(VENV)/.nucleate-installed
+
+export OMP_NUM_THREADS := 1
+export OPENBLAS_NUM_THREADS := 1
+export MKL_NUM_THREADS := 1
+
+.PHONY: help install demo test lint bench constraints clean
+
+help:  ## say what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+
+install: $(STAMP)  ## create .venv with pinned dependencies
+
+$(STAMP): pyproject.toml constraints.txt deploy/setup-venv.sh
+	@VENV="$(VENV)" TORCH_ARGS="$(TORCH_ARGS)" bash deploy/setup-venv.sh
+	@touch $(STAMP)
+
+demo: $(STAMP)  ## run a two-round campaign end to end and leave demo-report/
+	@$(VENV)/bin/nucleate demo --processes $(PROCESSES) --directory demo-campaign --report demo-report
+
+test: $(STAMP)  ## lint, types and the whole test-suite
+	@$(MAKE) --no-print-directory lint
+	$(PY) -m pytest -n $(PROCESSES) --dist loadgroup tests
+
+lint: $(STAMP)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+constraints: $(STAMP)  ## rewrite constraints.txt from .venv
+	@( sed -n 1p constraints.txt; $(VENV)/bin/pip freeze --exclude-editable | sed 's/+cpu$$//' ) > constraints.new
+	@mv constraints.new constraints.txt
+
+clean:  ## remove what make created, campaigns in the embedded store excepted
+	rm -rf $(VENV) demo-report demo-campaign

@@ -1,0 +1,139 @@
+"""launch: from a spec to a stored campaign with its first round, once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pymongo.errors import DuplicateKeyError
+
+from workflows.engines.registry import make_engine
+from workflows.generator_states import initial_generator, save_state
+from workflows.provenance import software_versions
+from workflows.records import now
+from workflows.reference_store import prepare_reference
+from workflows.rounds import WORKFLOW_KEY, open_round
+from workflows.runtime.firetask import PRODUCER
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from workflows.problems import Problem
+    from workflows.runtime.store import Store
+    from workflows.spec import CampaignSpec
+
+
+class LaunchRefusedError(Exception):
+    """The campaign can't be launched; nothing was written.
+
+    Parameters
+    ----------
+    message : str
+        What, where, and what would be right.
+    problems : list of Problem
+        One by one, where there are several.
+    """
+
+    def __init__(self, message: str, problems: list[Problem] | None = None) -> None:
+        self.problems = problems or []
+        super().__init__(message)
+
+
+@dataclass(frozen=True)
+class LaunchResult:
+    """What launch did.
+
+    Parameters
+    ----------
+    campaign : str
+    created : bool
+        False if the same campaign was there already.
+    message : str
+        For people.
+    missing_reference : tuple of str
+        Chemical systems that the reference set lacks and that round 1 completes first.
+    """
+
+    campaign: str
+    created: bool
+    message: str
+    missing_reference: tuple[str, ...] = ()
+
+
+def launch(spec: CampaignSpec, directory: Path, *, store: Store) -> LaunchResult:
+    """Store a campaign and open its first round; launching the same spec again repairs or does nothing.
+
+    Parameters
+    ----------
+    spec : CampaignSpec
+    directory : Path
+        The campaign's directory; gets ``my_launchpad.yaml`` and ``jobflow.yaml`` (0600) for workers.
+    store : Store
+
+    Raises
+    ------
+    LaunchRefusedError
+        If the engine can't do what is asked, or another spec has the name.
+    """
+    engine = make_engine(spec.engine, spec.protocol)
+    errors = [problem for problem in engine.check(spec) if problem.level == "error"]
+    if errors:
+        raise LaunchRefusedError("; ".join(f"{p.key}: {p.message}" for p in errors), errors)
+    ensure_campaign_indexes(store)
+    database = store.database
+    existing = database.campaigns.find_one({"name": spec.name})
+    if existing is not None and existing["spec_sha256"] != spec.sha256():
+        raise LaunchRefusedError(_taken(spec.name))
+    created = existing is None
+    if created:
+        reference = prepare_reference(store.files, engine, spec)
+        state = save_state(store.files, initial_generator(spec))
+        document: dict[str, Any] = {
+            "name": spec.name,
+            "spec": spec.model_dump(mode="json"),
+            "spec_sha256": spec.sha256(),
+            "created_at": now(),
+            "directory": str(directory.resolve()),
+            "store": store.profile,
+            "state": "running",
+            "why": "",
+            "initial_state": state,
+            "reference": reference,
+            "software": software_versions(),
+        }
+        try:
+            database.campaigns.insert_one(document)
+        except DuplicateKeyError:
+            winner = database.campaigns.find_one({"name": spec.name})
+            if winner is None or winner["spec_sha256"] != spec.sha256():
+                raise LaunchRefusedError(_taken(spec.name)) from None
+            created = False
+    stored = database.campaigns.find_one({"name": spec.name})
+    directory.mkdir(parents=True, exist_ok=True)
+    store.write_configs(directory)
+    if not (directory / "campaign.yaml").exists():
+        (directory / "campaign.yaml").write_text(
+            yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        )
+    added = open_round(store.launchpad, spec.name, 1, stored["initial_state"], None)
+    missing = tuple("-".join(system) for system in stored["reference"]["missing"])
+    if created or added:
+        message = f"campaign {spec.name} launched: round 1 of {spec.rounds} is in the launchpad"
+    else:
+        message = f"campaign {spec.name} is in the store already with this very spec: nothing to do"
+    return LaunchResult(spec.name, created or added, message, missing)
+
+
+def _taken(name: str) -> str:
+    return (
+        f"name: the store already has a campaign {name!r} with another spec; "
+        "choose another name, or launch the unchanged file to go on with it"
+    )
+
+
+def ensure_campaign_indexes(store: Store) -> None:
+    """Create the indexes that make each write happen once and the queries of status fast."""
+    store.ensure_indexes()
+    store.launchpad.workflows.create_index(WORKFLOW_KEY, unique=True, sparse=True)
+    store.launchpad.fireworks.create_index(f"spec.{PRODUCER}", sparse=True)

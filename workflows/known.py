@@ -1,0 +1,22 @@
+"""What counts as known in a campaign: the prototypes that ship in dependencies, and its reference set."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from generators.crystals.novelty import KnownStructures
+from generators.data import known_structures
+
+from workflows.reference_store import campaign_reference
+
+if TYPE_CHECKING:
+    from pymongo.database import Database
+
+    from workflows.spec import CampaignSpec
+
+
+def known_structures_of(database: Database[Any], spec: CampaignSpec) -> KnownStructures:
+    """Gather the known structures of a campaign's chemistry, labelled by where they come from."""
+    shipped = [(known.label, known.structure) for known in known_structures()]
+    reference = campaign_reference(database, spec.name)
+    return KnownStructures(shipped + [(f"reference {e.id}", e.structure) for e in reference.entries])

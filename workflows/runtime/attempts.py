@@ -1,0 +1,131 @@
+"""The attempts record: who ran what, where, with which overrides, and why it failed. History is never overwritten."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING, Any
+
+import psutil
+from pymongo import DESCENDING
+from pymongo.errors import DuplicateKeyError
+
+from workflows.records import Attempt, Cause, now
+
+if TYPE_CHECKING:
+    from jobflow import Job
+    from pymongo.database import Database
+
+_SCHEDULER_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID")
+
+
+def attempt_id(fw_id: int, launch_id: int) -> str:
+    """Name an attempt after the launch it is.
+
+    Examples
+    --------
+    >>> attempt_id(12, 34)
+    'fw12-l34'
+    """
+    return f"fw{fw_id}-l{launch_id}"
+
+
+def begin(
+    database: Database[Any], block: dict[str, Any], job: Job, fw_id: int, launch_id: int, wanted: dict[str, Any]
+) -> str:
+    """Record that this process has begun a task, with the overrides it was asked; return the attempt's id."""
+    process = psutil.Process()
+    attempt = Attempt(
+        attempt=attempt_id(fw_id, launch_id),
+        campaign=block["campaign"],
+        round=block["round"],
+        candidate=block.get("candidate"),
+        stage=block["stage"],
+        engine=block.get("engine"),
+        name=job.name,
+        job_uuid=job.uuid,
+        job_index=job.index,
+        fw_id=fw_id,
+        launch_id=launch_id,
+        directory=os.getcwd(),  # noqa: PTH109 - a string is stored
+        host=socket.gethostname(),
+        pid=process.pid,
+        process_started=process.create_time(),
+        scheduler_job=next((v for name in _SCHEDULER_VARIABLES if (v := os.environ.get(name))), None),
+        started_at=now(),
+        overrides=wanted,
+    )
+    try:
+        database.attempts.insert_one(attempt.model_dump())
+    except DuplicateKeyError:
+        # a retried write after the server came back: the first one did arrive
+        pass
+    return attempt.attempt
+
+
+def finish(database: Database[Any], attempt: str, cause: Cause | None = None) -> None:
+    """Record how an attempt ended; only one that is still running can end."""
+    ended = now()
+    found = database.attempts.find_one({"attempt": attempt}, {"started_at": 1})
+    started = found["started_at"].replace(tzinfo=ended.tzinfo) if found and found.get("started_at") else ended
+    database.attempts.update_one(
+        {"attempt": attempt, "state": "running"},
+        {
+            "$set": {
+                "state": "failed" if cause else "completed",
+                "ended_at": ended,
+                "seconds": round((ended - started).total_seconds(), 3),
+                "cause": cause.model_dump() if cause else None,
+            }
+        },
+    )
+
+
+def remember_geometry(database: Database[Any], attempt: str, structure: dict[str, Any]) -> None:
+    """Keep the last geometry of a running attempt, so that a re-run can restart from it."""
+    database.attempts.update_one({"attempt": attempt}, {"$set": {"last_geometry": structure}})
+
+
+def overrides(database: Database[Any], block: dict[str, Any]) -> dict[str, Any]:
+    """Read what the newest re-run asks of this (campaign, round, candidate, stage), and mark it begun.
+
+    Every task of the stage reads the same overrides (a phonon flow has many); the first one to begin ends the time in
+    which the re-run can be undone.
+    """
+    key = {name: block.get(name) for name in ("campaign", "round", "candidate", "stage")}
+    planned = database.attempts.find_one({**key, "planned_at": {"$ne": None}}, sort=[("planned_at", DESCENDING)])
+    if planned is None:
+        return {}
+    if planned["state"] == "planned":
+        database.attempts.update_one(
+            {"attempt": planned["attempt"], "state": "planned"}, {"$set": {"state": "begun", "started_at": now()}}
+        )
+    wanted: dict[str, Any] = planned["overrides"]
+    return wanted
+
+
+def last_geometry(database: Database[Any], block: dict[str, Any]) -> dict[str, Any] | None:
+    """Give the newest geometry that any attempt of this (campaign, round, candidate, stage) left."""
+    key = {name: block.get(name) for name in ("campaign", "round", "candidate", "stage")}
+    found = database.attempts.find_one(
+        {**key, "last_geometry": {"$ne": None}}, {"last_geometry": 1}, sort=[("started_at", DESCENDING)]
+    )
+    return found["last_geometry"] if found else None
+
+
+def root_cause(database: Database[Any], campaign: str, round_number: int, candidate: str) -> dict[str, Cause]:
+    """Give, per stage of a candidate, the cause of its newest attempt if that one failed for a reason of its own.
+
+    A child of a failed job fizzles with 901 (upstream); only the root says why.
+    """
+    newest: dict[tuple[str, str], dict[str, Any]] = {}
+    fields = {"stage": 1, "job_uuid": 1, "job_index": 1, "state": 1, "cause": 1, "started_at": 1, "launch_id": 1}
+    query = {"campaign": campaign, "round": round_number, "candidate": candidate, "launch_id": {"$ne": None}}
+    for attempt in sorted(database.attempts.find(query, fields), key=lambda a: a["launch_id"]):
+        newest[attempt["job_uuid"], str(attempt["job_index"])] = attempt
+    causes: dict[str, Cause] = {}
+    for attempt in sorted(newest.values(), key=lambda a: a["launch_id"]):
+        cause = attempt["cause"]
+        if attempt["state"] == "failed" and cause and cause["code"] != 901 and attempt["stage"] not in causes:
+            causes[attempt["stage"]] = Cause.model_validate(cause)
+    return causes

@@ -1,0 +1,193 @@
+"""Our Firetask: jobflow's, with a guard against doubled children, attempts and overrides; dynamic children inherit it.
+
+jobflow converts a job into ``JobFiretask`` and, at run time, the jobs that it returns likewise. We convert both ways
+ourselves, so that atomate2's own Makers get the guard and the overrides without knowing of them.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from fireworks import FWAction, explicit_serialize
+from jobflow import SETTINGS, Response, initialize_logger
+from jobflow.core.reference import OnMissing
+from jobflow.managers.fireworks import JobFiretask, flow_to_workflow
+
+from workflows.causes import CAUSES, CausedError, cause_of
+from workflows.records import Cause
+from workflows.runtime import attempts
+from workflows.runtime.context import TaskContext, task_context
+
+if TYPE_CHECKING:
+    from fireworks import Firework, LaunchPad, Workflow
+    from jobflow import Flow, Job
+
+LOGGER = logging.getLogger(__name__)
+
+PRODUCER = "_nucleate_producer"
+"""Spec key of a dynamic child: ``<uuid>:<index>`` of the job that produced it."""
+
+
+def to_workflow(flow: Flow | Job, *, name: str | None = None, metadata: dict[str, Any] | None = None) -> Workflow:
+    """Convert a flow as jobflow does, with our Firetask and without a store.
+
+    Without a store the worker takes the JobStore from its own jobflow settings: a store passed in would be written into
+    every firework, credentials and all.
+
+    Parameters
+    ----------
+    flow : Flow or Job
+    name : str, optional
+        Name of the workflow.
+    metadata : dict, optional
+        Metadata of the workflow document.
+    """
+    options: dict[str, Any] = {"metadata": metadata or {}}
+    if name is not None:
+        options["name"] = name
+    workflow = flow_to_workflow(flow, None, allow_external_references=True, **options)
+    for firework in workflow.fws:
+        firework.tasks = [CampaignFiretask(job=task["job"], store=None) for task in firework.tasks]
+    return workflow
+
+
+def _stamp_child(firework: Firework, parent_spec: dict[str, Any], producer: str) -> None:
+    """Give a dynamic child what it inherits: its producer, our block, category, name prefix, a cascade of failures."""
+    spec = firework.spec
+    spec[PRODUCER] = producer
+    block = spec.setdefault("nucleate", parent_spec["nucleate"])
+    if "_category" in parent_spec:
+        spec.setdefault("_category", parent_spec["_category"])
+    if block.get("candidate"):
+        # one candidate's failure never stops a round: children of a failed job fizzle at once, down to judge
+        spec["_allow_fizzled_parents"] = True
+    prefix = firework_name(block)
+    if not firework.name.startswith(prefix):
+        firework.name = f"{prefix} {firework.name}"
+
+
+def firework_name(block: dict[str, Any]) -> str:
+    """Name a firework so that plain ``lpad get_fws`` reads well.
+
+    Examples
+    --------
+    >>> firework_name({"campaign": "oxides", "round": 1, "stage": "relax", "candidate": "oxides-r01-0007"})
+    'oxides/r01/relax/oxides-r01-0007'
+    """
+    name = f"{block['campaign']}/r{block['round']:02d}/{block['stage']}"
+    return f"{name}/{block['candidate']}" if block.get("candidate") else name
+
+
+@explicit_serialize
+class CampaignFiretask(JobFiretask):  # type: ignore[misc]  # FireWorks ships no types
+    """Run a job of a campaign; any other jobflow job too, then without records.
+
+    Before the job runs: if its children already exist in its workflow, nothing runs and nothing is added (a plain
+    ``lpad rerun_fws`` re-runs the children as FireWorks does); if a parent failed and the job can't do without its
+    output, it fails at once with cause 901.
+    """
+
+    def run_task(self, fw_spec: dict[str, Any]) -> FWAction:
+        """Run the job and turn its response into an action; errors are recorded with their cause and raised on."""
+        job: Job = self.get("job")
+        store = SETTINGS.JOB_STORE
+        store.connect()
+        initialize_logger()
+        block = fw_spec.get("nucleate")
+        launchpad = getattr(self, "launchpad", None)
+        if block is None or launchpad is None:
+            return self._action(job, job.run(store=store), fw_spec)
+
+        database = launchpad.db
+        fw_id: int = self.fw_id
+        job.metadata.update({"fw_id": fw_id})
+        launch_id = launchpad.fireworks.find_one({"fw_id": fw_id}, {"launches": 1})["launches"][-1]
+        wanted = attempts.overrides(database, block)
+        attempt = attempts.begin(database, block, job, fw_id, launch_id, wanted)
+        try:
+            if children_exist(launchpad, fw_id, job):
+                LOGGER.info("%s has its children already: nothing to do", job.name)
+                action = FWAction()
+            else:
+                refuse_failed_parents(launchpad, fw_id, job)
+                self._apply(job, wanted, attempts.last_geometry(database, block) if wanted.get("restart") else None)
+                context = TaskContext(launchpad, store, block, fw_id, attempt, wanted)
+                with task_context(context):
+                    response = job.run(store=store)
+                action = self._action(job, response, fw_spec)
+        except BaseException as error:  # recorded and raised on, whatever it is
+            code, evidence = cause_of(error)
+            stage = getattr(error, "stage", None) or block["stage"]
+            attempts.finish(database, attempt, Cause(code=code, name=CAUSES[code].name, evidence=evidence, stage=stage))
+            raise
+        attempts.finish(database, attempt)
+        return action
+
+    @staticmethod
+    def _apply(job: Job, wanted: dict[str, Any], geometry: dict[str, Any] | None) -> None:
+        """Change what a re-run asked: fields of the Makers, arguments, or the starting geometry."""
+        if wanted.get("maker"):
+            job.update_maker_kwargs(wanted["maker"], nested=True, dynamic=True)
+        if wanted.get("kwargs"):
+            job.function_kwargs.update(wanted["kwargs"])
+        if geometry is not None:
+            from pymatgen.core import Structure  # noqa: PLC0415 - keeps `lpad` light
+
+            start = Structure.from_dict(geometry)
+            if "structure" in job.function_kwargs:
+                job.function_kwargs["structure"] = start
+            elif job.function_args:
+                job.function_args = (start, *job.function_args[1:])
+
+    @staticmethod
+    def _action(job: Job, response: Response, fw_spec: dict[str, Any]) -> FWAction:
+        """Turn a jobflow response into a FireWorks action whose new fireworks are ours."""
+        producer = f"{job.uuid}:{job.index}"
+
+        def convert(flow: Flow | None) -> list[Workflow]:
+            if flow is None:
+                return []
+            workflow = to_workflow(flow)
+            if "nucleate" in fw_spec:
+                for firework in workflow.fws:
+                    _stamp_child(firework, fw_spec, producer)
+            return [workflow]
+
+        return FWAction(
+            stored_data=response.stored_data,
+            detours=convert(response.replace) + convert(response.detour),
+            additions=convert(response.addition),
+            defuse_workflow=response.stop_jobflow,
+            defuse_children=response.stop_children,
+        )
+
+
+def children_exist(launchpad: LaunchPad, fw_id: int, job: Job) -> bool:
+    """Tell whether the job's dynamic children are in its workflow already."""
+    producer = f"{job.uuid}:{job.index}"
+    made = [fw["fw_id"] for fw in launchpad.fireworks.find({f"spec.{PRODUCER}": producer}, {"fw_id": 1})]
+    # a crash between the insertion of children and that of their links leaves orphans, which repair removes
+    return bool(made) and launchpad.workflows.find_one({"nodes": {"$all": [fw_id, made[0]]}}, {"_id": 1}) is not None
+
+
+def refuse_failed_parents(launchpad: LaunchPad, fw_id: int, job: Job) -> None:
+    """Raise cause 901 if a parent has failed and the job can't do without its output.
+
+    The parents' states are read anew: ``_fizzled_parents`` of the spec is never cleared by a re-run.
+
+    Raises
+    ------
+    CausedError
+        901, with the names of the failed parents.
+    """
+    if job.config.on_missing_references != OnMissing.ERROR:
+        return
+    workflow = launchpad.workflows.find_one({"nodes": fw_id}, {f"parent_links.{fw_id}": 1}) or {}
+    parents = workflow.get("parent_links", {}).get(str(fw_id), [])
+    if not parents:
+        return
+    failed = launchpad.fireworks.find({"fw_id": {"$in": parents}, "state": "FIZZLED"}, {"name": 1})
+    names = sorted(fw["name"] for fw in failed)
+    if names:
+        raise CausedError(901, f"failed before it: {', '.join(names)}")
