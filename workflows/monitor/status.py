@@ -1,0 +1,403 @@
+"""How a campaign stands: rounds, stages and states, the funnel, the pace, and what is stuck and why.
+
+Closed rounds are read from their stored summaries; only open rounds are scanned, with projections, because counting in
+the database is what costs time there (a ``$group`` over ten thousand small documents takes most of a second on the
+embedded server).
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import Counter, defaultdict
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from statistics import median
+from typing import TYPE_CHECKING, Any, Literal
+
+import psutil
+
+from workflows.ledger import campaign_document
+from workflows.records import STAGES, RoundSummary, now
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pymongo.database import Database
+
+DONE = ("COMPLETED", "FIZZLED", "DEFUSED", "ARCHIVED")
+"""States of a firework that nobody will run again by itself."""
+
+_CLAIM_PATIENCE_SECONDS = 60.0
+_FIREWORK = {"_id": 0, "fw_id": 1, "state": 1, "spec.nucleate.stage": 1, "spec.nucleate.candidate": 1}
+_CANDIDATE = {
+    "_id": 0, "control": 1, "screen.valid": 1, "screen.unique": 1, "screen.passed": 1, "prerelax.error": 1,
+    "prerelax.batch": 1, "select.unique": 1, "select.novel": 1, "select.selected": 1,
+    "select.novelty.composition": 1, "select.novelty.prototype": 1, "select.novelty.skeleton": 1,
+}  # fmt: skip
+_VERDICT = {"_id": 0, "candidate": 1, "verified": 1, "stable": 1, "hit": 1, "cause.code": 1}
+_ATTEMPT = {
+    "_id": 0, "fw_id": 1, "round": 1, "candidate": 1, "stage": 1, "host": 1, "pid": 1, "process_started": 1,
+    "started_at": 1,
+}  # fmt: skip
+_ROUND = {"_id": 0, "round": 1, "state": 1, "summary": 1, "claimed_at": 1, "closed_at": 1, "workflow_fw_id": 1}
+
+State = Literal["empty", "running", "idle", "stuck", "finished"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far one step of a round is; ``total`` is ``None`` while nobody can know it."""
+
+    done: int
+    total: int | None
+
+
+@dataclass(frozen=True)
+class RoundStatus:
+    """One round.
+
+    Parameters
+    ----------
+    number : int
+    state : str
+        ``claimed``, ``open`` or ``closed``.
+    summary : RoundSummary
+        Stored if the round is closed, else as it stands.
+    stages : dict of str to dict of str to int
+        Jobs by stage and FireWorks state; of open rounds only.
+    progress : dict of str to Progress
+        ``sample``, ``screen``, ``prerelax`` and ``verify``; of open rounds only.
+    opened, closed : datetime or None
+        In UTC.
+    """
+
+    number: int
+    state: str
+    summary: RoundSummary
+    stages: dict[str, dict[str, int]] = field(default_factory=dict)
+    progress: dict[str, Progress] = field(default_factory=dict)
+    opened: datetime | None = None
+    closed: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Running:
+    """A task that a worker has in hand."""
+
+    fw_id: int | None
+    round: int
+    stage: str
+    candidate: str | None
+    host: str | None
+    pid: int | None
+    seconds: float
+    alive: bool | None = None
+    """Whether its process lives; ``None`` on another host."""
+
+
+@dataclass(frozen=True)
+class Stuck:
+    """Something that does not go on, why, and what to do; ``needs_somebody`` if no worker will mend it."""
+
+    what: str
+    why: str
+    remedy: str
+    needs_somebody: bool
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a campaign stands; see :func:`campaign_status`."""
+
+    campaign: str
+    state: State
+    engine: str
+    protocol: str
+    rounds_wanted: int
+    rounds: list[RoundStatus]
+    totals: dict[str, int]
+    running: list[Running]
+    stuck: list[Stuck]
+    verdicts_per_hour: float | None
+    candidates_per_hour: float | None
+    expected_end: datetime | None
+
+    @property
+    def needs_somebody(self) -> bool:
+        """Whether work is left that no worker can go on with."""
+        return any(item.needs_somebody for item in self.stuck)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give a JSON-compatible form; times are ISO 8601 in UTC."""
+        plain: dict[str, Any] = _plain(
+            {name: value for name, value in self.__dict__.items() if name != "rounds"}
+            | {"rounds": [vars(r) | {"summary": r.summary.model_dump()} for r in self.rounds]}
+        )
+        return plain
+
+
+def campaign_status(database: Database[Any], campaign: str) -> Status:
+    """Tell how a campaign stands.
+
+    Parameters
+    ----------
+    database : pymongo.database.Database
+        The store's: FireWorks' collections and ours.
+    campaign : str
+
+    Returns
+    -------
+    Status
+
+    Raises
+    ------
+    workflows.ledger.NoSuchCampaignError
+        If there is no such campaign.
+    """
+    spec = campaign_document(database, campaign)["spec"]
+    documents = sorted(database.rounds.find({"campaign": campaign}, _ROUND), key=lambda r: r["round"])
+    running = _running(database, campaign)
+    rounds: list[RoundStatus] = []
+    stuck: list[Stuck] = []
+    for document in documents:
+        if document["state"] == "closed" and document["summary"] is not None:
+            rounds.append(_closed(document))
+            continue
+        fireworks = list(database.fireworks.find(_in_round(campaign, document["round"]), _FIREWORK))
+        opened = _open(database, campaign, document, fireworks, spec)
+        rounds.append(opened)
+        stuck += _stuck_round(document, fireworks, running)
+    stuck += _dead(running)
+    finished = len(documents) >= spec["rounds"] and all(r.state == "closed" for r in rounds)
+    alive = any(task.alive is not False for task in running)
+    state: State = "finished" if finished else "empty" if not rounds else "running" if alive else "idle"
+    if any(item.needs_somebody for item in stuck) and not alive and not finished:
+        state = "stuck"
+    return Status(
+        campaign=campaign,
+        state=state,
+        engine=spec["engine"],
+        protocol=spec["protocol"],
+        rounds_wanted=spec["rounds"],
+        rounds=rounds,
+        totals=_totals(rounds),
+        running=running,
+        stuck=stuck,
+        verdicts_per_hour=_pace(rounds, "verified"),
+        candidates_per_hour=_pace(rounds, "sampled"),
+        expected_end=_expected_end(rounds, spec["rounds"]) if alive and not finished else None,
+    )
+
+
+def _in_round(campaign: str, number: int) -> dict[str, Any]:
+    return {"spec.nucleate.campaign": campaign, "spec.nucleate.round": number}
+
+
+def _closed(document: dict[str, Any]) -> RoundStatus:
+    return RoundStatus(
+        number=document["round"],
+        state="closed",
+        summary=RoundSummary.model_validate(document["summary"]),
+        opened=_utc(document["claimed_at"]),
+        closed=_utc(document["closed_at"]),
+    )
+
+
+def _open(
+    database: Database[Any],
+    campaign: str,
+    document: dict[str, Any],
+    fireworks: list[dict[str, Any]],
+    spec: dict[str, Any],
+) -> RoundStatus:
+    number = document["round"]
+    where = {"campaign": campaign, "round": number}
+    everyone = list(database.candidates.find(where, _CANDIDATE))
+    candidates = [candidate for candidate in everyone if not candidate["control"]]
+    verdicts = list(database.verdicts.find(where, _VERDICT))
+    summary = _summary_so_far(number, candidates, verdicts)
+    states: dict[str, Counter[str]] = defaultdict(Counter)
+    for firework in fireworks:
+        states[_block(firework).get("stage") or "?"][firework["state"]] += 1
+    decided = bool(candidates) and any(c.get("select") for c in candidates)
+    wanted = spec["samples"] + (min(spec["control"], spec["samples"]) if number > 1 else 0)
+    passed = sum(bool(c["screen"]["passed"]) for c in everyone if c.get("screen"))
+    screened = sum(1 for c in everyone if c.get("screen"))
+    return RoundStatus(
+        number=number,
+        state=document["state"],
+        summary=summary,
+        stages={stage: dict(states[stage]) for stage in (*STAGES, "?") if stage in states},
+        progress={
+            "sample": Progress(len(everyone), wanted),
+            "screen": Progress(screened, wanted),
+            "prerelax": Progress(sum(1 for c in everyone if c.get("prerelax")), passed if screened else None),
+            "verify": Progress(len(verdicts), summary.selected if decided else None),
+        },
+        opened=_utc(document["claimed_at"]),
+    )
+
+
+def _summary_so_far(number: int, candidates: list[dict[str, Any]], verdicts: list[dict[str, Any]]) -> RoundSummary:
+    screened = [c["screen"] for c in candidates if c.get("screen")]
+    chosen = [c["select"] for c in candidates if c.get("select")]
+    novelty = [s["novelty"] for s in chosen if s.get("novelty") and s["unique"] and s["novel"]]
+    return RoundSummary(
+        number=number,
+        sampled=len(candidates),
+        valid=sum(s["valid"] for s in screened),
+        unique=sum(s["unique"] for s in (chosen or screened)),
+        novel=sum(s["unique"] and s["novel"] for s in chosen),
+        novel_composition=sum(n["composition"] for n in novelty),
+        novel_prototype=sum(n["prototype"] for n in novelty),
+        novel_skeleton=sum(n["skeleton"] for n in novelty),
+        prerelaxed=sum(1 for c in candidates if c.get("prerelax") and not c["prerelax"].get("error")),
+        selected=sum(s["selected"] for s in chosen),
+        verified=sum(v["verified"] for v in verdicts),
+        stable=sum(v["stable"] for v in verdicts),
+        hits=sum(v["hit"] for v in verdicts),
+        failures=sum(1 for v in verdicts if not v["verified"]),
+    )
+
+
+def _running(database: Database[Any], campaign: str) -> list[Running]:
+    here = socket.gethostname()
+    tasks = []
+    for attempt in database.attempts.find({"campaign": campaign, "state": "running"}, _ATTEMPT):
+        begun = _utc(attempt["started_at"]) or now()
+        alive = _lives(attempt["pid"], attempt["process_started"]) if attempt["host"] == here else None
+        tasks.append(
+            Running(
+                fw_id=attempt["fw_id"],
+                round=attempt["round"],
+                stage=attempt["stage"],
+                candidate=attempt["candidate"],
+                host=attempt["host"],
+                pid=attempt["pid"],
+                seconds=round((now() - begun).total_seconds(), 1),
+                alive=alive,
+            )
+        )
+    return sorted(tasks, key=lambda task: -task.seconds)
+
+
+def _lives(pid: int | None, started: float | None) -> bool:
+    if pid is None:
+        return False
+    try:
+        return started is None or abs(psutil.Process(pid).create_time() - started) < 1.0
+    except psutil.Error:
+        return False
+
+
+def _stuck_round(document: dict[str, Any], fireworks: list[dict[str, Any]], running: list[Running]) -> list[Stuck]:
+    number = document["round"]
+    name = f"round {number}"
+    if not fireworks:
+        if (now() - (_utc(document["claimed_at"]) or now())).total_seconds() < _CLAIM_PATIENCE_SECONDS:
+            return []
+        remedy = "any worker mends it, or nucleate reconcile"
+        return [Stuck(name, "it was claimed, but its workflow was never added", remedy, needs_somebody=False)]
+    found = []
+    for firework in fireworks:
+        block = _block(firework)
+        if firework["state"] == "FIZZLED" and block.get("candidate") is None:
+            found.append(
+                Stuck(
+                    f"{name}, {block.get('stage')} (job {firework['fw_id']})",
+                    "it failed, and the whole round waits for it; nucleate failures tells the cause",
+                    f"mend the cause, then: lpad -l my_launchpad.yaml rerun_fws -i {firework['fw_id']}",
+                    needs_somebody=True,
+                )
+            )
+        elif firework["state"] in {"PAUSED", "DEFUSED"}:
+            verb = "resume_fws" if firework["state"] == "PAUSED" else "reignite_fws"
+            found.append(
+                Stuck(
+                    f"{name}, {block.get('stage')} (job {firework['fw_id']})",
+                    f"somebody has set it to {firework['state']}",
+                    f"lpad -l my_launchpad.yaml {verb} -i {firework['fw_id']}",
+                    needs_somebody=True,
+                )
+            )
+    left = Counter(f["state"] for f in fireworks)
+    if left["RESERVED"] and not running:
+        why = f"{left['RESERVED']} jobs are reserved and nobody has begun them"
+        found.append(Stuck(name, why, "nucleate work, or nucleate reconcile", needs_somebody=False))
+    if left["READY"] and not running:
+        found.append(
+            Stuck(name, f"{left['READY']} jobs are ready and no worker runs", "nucleate work", needs_somebody=False)
+        )
+    return found
+
+
+def _dead(running: Iterable[Running]) -> list[Stuck]:
+    return [
+        Stuck(
+            f"round {task.round}, {task.stage} of {task.candidate or 'the round'} (job {task.fw_id})",
+            f"its worker (process {task.pid} on {task.host}) is gone",
+            "any worker takes it up again when it starts, or nucleate reconcile now",
+            needs_somebody=False,
+        )
+        for task in running
+        if task.alive is False
+    ]
+
+
+def _totals(rounds: list[RoundStatus]) -> dict[str, int]:
+    names = ("sampled", "valid", "unique", "novel", "selected", "verified", "stable", "hits", "failures")
+    return {name: sum(getattr(r.summary, name) for r in rounds) for name in names}
+
+
+def _pace(rounds: list[RoundStatus], name: str) -> float | None:
+    """Give a count per hour over the time in which rounds were open; ``None`` before there is anything to divide."""
+    seconds = sum(((r.closed or now()) - r.opened).total_seconds() for r in rounds if r.opened)
+    count = sum(getattr(r.summary, name) for r in rounds)
+    return round(3600 * count / seconds, 2) if seconds > 0 and count else None
+
+
+_WEIGHTS = {"sample": 0.05, "screen": 0.05, "prerelax": 0.2, "verify": 0.7}
+"""Shares of a round's time, roughly; used before a round has closed and told how long one takes."""
+
+
+def _expected_end(rounds: list[RoundStatus], wanted: int) -> datetime | None:
+    closed = [(r.closed - r.opened).total_seconds() for r in rounds if r.closed and r.opened]
+    unfinished = [r for r in rounds if r.state != "closed" and r.opened]
+    if closed:
+        whole = median(closed)
+    elif unfinished and (done := _share_done(unfinished[0])) > 0.1:
+        whole = (now() - unfinished[0].opened).total_seconds() / done  # type: ignore[operator]  # opened was asked for
+    else:
+        return None
+    left = whole * max(0, wanted - len(rounds))
+    left += sum(max(0.0, whole * (1 - _share_done(r))) for r in unfinished)
+    return (now() + timedelta(seconds=left)).replace(microsecond=0)
+
+
+def _share_done(status: RoundStatus) -> float:
+    share = 0.0
+    for step, weight in _WEIGHTS.items():
+        progress = status.progress.get(step)
+        if progress and progress.total:
+            share += weight * min(1.0, progress.done / progress.total)
+    return share
+
+
+def _block(firework: dict[str, Any]) -> dict[str, Any]:
+    block: dict[str, Any] = firework.get("spec", {}).get("nucleate", {})
+    return block
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    """Make a time from the database (UTC, but naive) aware."""
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return asdict(value) if isinstance(value, Progress | Running | Stuck) else value

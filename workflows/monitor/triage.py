@@ -1,0 +1,180 @@
+"""What failed, grouped by cause: how often, one example with its evidence, and what a re-run would change.
+
+Only roots count: a job that fizzled because its parent did (901) says nothing of its own. An attempt that failed, after
+which the same job worked, is history and no failure.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from workflows.causes import CAUSES, CauseInfo
+
+if TYPE_CHECKING:
+    from pymongo.database import Database
+
+    from workflows.monitor.selector import Selector
+
+UPSTREAM = 901
+_ATTEMPT = {
+    "_id": 0, "attempt": 1, "round": 1, "candidate": 1, "stage": 1, "job_uuid": 1, "job_index": 1, "fw_id": 1,
+    "launch_id": 1, "state": 1, "directory": 1, "cause": 1,
+}  # fmt: skip
+_VERDICT = {"_id": 0, "candidate": 1, "round": 1, "formula": 1, "verified": 1, "cause": 1}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One root: a candidate (or a job of the round, candidate ``None``) and where it failed."""
+
+    candidate: str | None
+    round: int
+    stage: str | None
+    code: int
+    evidence: str
+    verified: bool = False
+    formula: str | None = None
+    fw_id: int | None = None
+    directory: str | None = None
+
+
+@dataclass(frozen=True)
+class FailureGroup:
+    """All failures of one cause.
+
+    Parameters
+    ----------
+    code : int
+    name : str
+    recognised_by : str
+        How the cause is recognised.
+    recoverable : bool
+        Whether a re-run can help.
+    rerun_changes : str
+        What a re-run would change.
+    count : int
+        Candidates, or jobs of a round, that it stopped.
+    stages : dict of str to int
+    rounds : tuple of int
+    candidates : tuple of str
+        Sorted.
+    example : Failure
+    """
+
+    code: int
+    name: str
+    recognised_by: str
+    recoverable: bool
+    rerun_changes: str
+    count: int
+    stages: dict[str, int]
+    rounds: tuple[int, ...]
+    candidates: tuple[str, ...]
+    example: Failure
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give a JSON-compatible form."""
+        return asdict(self)
+
+
+def failures(database: Database[Any], selector: Selector) -> list[FailureGroup]:
+    """Group what failed by cause, the most frequent first.
+
+    Parameters
+    ----------
+    database : pymongo.database.Database
+        The store's.
+    selector : Selector
+        Which part of the campaign.
+
+    Returns
+    -------
+    list of FailureGroup
+    """
+    judged = list(database.verdicts.find(selector.verdicts(), _VERDICT))
+    roots = _failed_jobs(database, selector)
+    found = [_of_verdict(verdict, roots) for verdict in judged if verdict["cause"] is not None]
+    if not selector.query and not selector.states:
+        known = {verdict["candidate"] for verdict in judged}
+        found += [_of_attempt(attempt) for attempt in roots if attempt["candidate"] not in known]
+    groups: dict[int, list[Failure]] = defaultdict(list)
+    for failure in sorted(set(found), key=lambda f: (f.round, f.candidate or "", f.stage or "")):
+        groups[failure.code].append(failure)
+    return sorted((_group(code, members) for code, members in groups.items()), key=lambda g: (-g.count, g.code))
+
+
+def _failed_jobs(database: Database[Any], selector: Selector) -> list[dict[str, Any]]:
+    """List the newest attempt of each job that failed for a reason of its own."""
+    newest: dict[tuple[str, int], dict[str, Any]] = {}
+    # The cause is asked of the newest attempt only, or one that failed and then worked would count.
+    wanted = {key: value for key, value in selector.attempts().items() if key != "$or"}
+    failed = list(database.attempts.find({**wanted, "state": "failed"}, _ATTEMPT))
+    jobs = sorted({attempt["job_uuid"] for attempt in failed})
+    later = (
+        list(database.attempts.find({"job_uuid": {"$in": jobs}, "campaign": selector.campaign}, _ATTEMPT))
+        if jobs
+        else []
+    )
+    for attempt in sorted(later, key=lambda a: a["launch_id"] or 0):
+        if attempt["launch_id"] is not None:
+            newest[attempt["job_uuid"], attempt["job_index"]] = attempt
+    return [
+        attempt
+        for attempt in newest.values()
+        if attempt["state"] == "failed"
+        and attempt["cause"]
+        and attempt["cause"]["code"] != UPSTREAM
+        and (not selector.causes or any(low <= attempt["cause"]["code"] <= high for low, high in selector.causes))
+    ]
+
+
+def _of_verdict(verdict: dict[str, Any], roots: list[dict[str, Any]]) -> Failure:
+    cause = verdict["cause"]
+    root = next(
+        (a for a in roots if a["candidate"] == verdict["candidate"] and a["cause"]["code"] == cause["code"]),
+        {"fw_id": None, "directory": None, "stage": None},
+    )
+    return Failure(
+        candidate=verdict["candidate"],
+        round=verdict["round"],
+        stage=cause.get("stage") or root["stage"],
+        code=cause["code"],
+        evidence=cause["evidence"],
+        verified=verdict["verified"],
+        formula=verdict["formula"],
+        fw_id=root["fw_id"],
+        directory=root["directory"],
+    )
+
+
+def _of_attempt(attempt: dict[str, Any]) -> Failure:
+    return Failure(
+        candidate=attempt["candidate"],
+        round=attempt["round"],
+        stage=attempt["stage"],
+        code=attempt["cause"]["code"],
+        evidence=attempt["cause"]["evidence"],
+        fw_id=attempt["fw_id"],
+        directory=attempt["directory"],
+    )
+
+
+def _group(code: int, members: list[Failure]) -> FailureGroup:
+    info = CAUSES.get(code) or CauseInfo(code, "unlisted", "written by another version", recoverable=False)
+    stages: dict[str, int] = defaultdict(int)
+    for member in members:
+        stages[member.stage or "?"] += 1
+    return FailureGroup(
+        code=code,
+        name=info.name,
+        recognised_by=info.recognised_by,
+        recoverable=info.recoverable,
+        rerun_changes=info.rerun_changes,
+        count=len(members),
+        stages=dict(sorted(stages.items())),
+        rounds=tuple(sorted({member.round for member in members})),
+        candidates=tuple(sorted({member.candidate for member in members if member.candidate})),
+        example=next((member for member in members if member.directory), members[0]),
+    )
