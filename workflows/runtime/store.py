@@ -1,0 +1,460 @@
+"""Where a campaign's records live: one MongoDB database for the LaunchPad, our collections and the job outputs.
+
+A worker's operations ride through a restart of the server: ``timeoutMS`` makes pymongo repeat what is safe to repeat
+until the time is up, and the server (MongoDB as a replica set, or the embedded one) answers a repeated write from its
+record of retryable writes instead of applying it twice.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
+from urllib.parse import parse_qs, urlsplit
+
+import yaml
+from fireworks import LaunchPad
+from jobflow import JobStore
+from pydantic import SecretStr
+from pymongo import ASCENDING, MongoClient
+from pymongo.errors import (
+    ConfigurationError,
+    DuplicateKeyError,
+    InvalidURI,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+)
+from pymongo.monitoring import (
+    ServerHeartbeatFailedEvent,
+    ServerHeartbeatListener,
+    ServerHeartbeatStartedEvent,
+    ServerHeartbeatSucceededEvent,
+)
+
+from workflows import records
+from workflows.runtime import embedded
+from workflows.runtime.blobs import Blobs
+from workflows.runtime.settings import EMBEDDED, NucleateSettings, StoreError, load_settings
+from workflows.runtime.supervisor import write_private
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pymongo.collection import Collection
+    from pymongo.database import Database
+
+LAUNCHPAD_FILE = "my_launchpad.yaml"
+JOBFLOW_FILE = "jobflow.yaml"
+ADDITIONAL = "data"
+"""Name of the JobStore's additional store; atomate2 puts big outputs into one by this name."""
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Address:
+    """A database and how to reach it; the one place from which LaunchPad, JobStore and files are configured.
+
+    Parameters
+    ----------
+    profile : str
+        Name of the profile in the settings.
+    host : str
+        Host name, or a ``mongodb://`` URI without credentials.
+    port : int
+        Used where ``host`` names none.
+    database : str
+    username : str or None
+    password : pydantic.SecretStr or None
+    auth_source : str
+        Database that knows the user.
+    files : "gridfs" or dict
+        The additional store, see :class:`workflows.runtime.settings.StoreProfile`.
+    retry_ms : int
+        How long one operation is repeated while the server is away.
+    data_dir : pathlib.Path or None
+        Of the embedded server; ``None`` for any other.
+    """
+
+    profile: str
+    host: str
+    port: int
+    database: str
+    username: str | None
+    password: SecretStr | None
+    auth_source: str
+    files: str | dict[str, Any]
+    retry_ms: int
+    data_dir: Path | None = None
+
+    @property
+    def shown(self) -> str:
+        """What messages call the server."""
+        return f"{self.host}:{self.port}" if "://" not in self.host else self.host.partition("?")[0]
+
+    def client_options(self) -> dict[str, Any]:
+        """Give the options of every MongoClient that works for us; all of them can stand in a YAML file."""
+        return {
+            "appname": "nucleate",
+            "retryReads": True,
+            "retryWrites": True,
+            "serverSelectionTimeoutMS": self.retry_ms,
+            "timeoutMS": self.retry_ms,
+        }
+
+    def _password(self) -> str:
+        return self.password.get_secret_value() if self.password else ""
+
+    def launchpad_document(self) -> dict[str, Any]:
+        """Give what ``my_launchpad.yaml`` holds, password included."""
+        return {
+            "host": self.host,
+            "port": self.port,
+            "name": self.database,
+            "username": self.username,
+            "password": self._password() or None,
+            "authsource": self.auth_source,
+            "logdir": None,
+            "strm_lvl": "WARNING",
+            "user_indices": list(records.USER_INDICES),
+            "wf_user_indices": [],
+            "mongoclient_kwargs": self.client_options(),
+            # FireWorks ignores this; our workers need it to bring an embedded server back.
+            "nucleate": {
+                "profile": self.profile,
+                "data_dir": str(self.data_dir) if self.data_dir else None,
+                "files": self.files,
+            },
+        }
+
+    def jobstore_document(self) -> dict[str, Any]:
+        """Give the JobStore as ``jobflow.yaml`` spells it, password included."""
+        mongo = {
+            "database": self.database,
+            "host": self.host,
+            "port": self.port,
+            "username": self.username or "",
+            "password": self._password(),
+            "auth_source": self.auth_source,
+            "mongoclient_kwargs": self.client_options(),
+        }
+        # MongoStore with its parts, not MongoURIStore, which can't be read back (and whose name shows the password).
+        docs = {"type": "MongoStore", "collection_name": "outputs", **mongo}
+        big = {"type": "GridFSStore", "collection_name": "outputs_blobs", **mongo}
+        return {
+            "docs_store": docs,
+            "additional_stores": {ADDITIONAL: dict(self.files) if isinstance(self.files, dict) else big},
+        }
+
+
+class QuietLaunchPad(LaunchPad):  # type: ignore[misc]
+    """A LaunchPad whose ``repr`` doesn't show the password, which FireWorks' own does."""
+
+    def __repr__(self) -> str:
+        return f"<LaunchPad {self.name}>"
+
+
+class _Reviver(ServerHeartbeatListener):
+    """Brings a dead embedded server back as soon as pymongo's monitor misses it."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.data_dir = data_dir
+
+    def started(self, event: ServerHeartbeatStartedEvent) -> None:
+        """Nothing to do."""
+
+    def succeeded(self, event: ServerHeartbeatSucceededEvent) -> None:
+        """Nothing to do."""
+
+    def failed(self, event: ServerHeartbeatFailedEvent) -> None:  # noqa: ARG002 - which heartbeat doesn't matter
+        """Start the server again, or wait until whoever does has done it."""
+        try:
+            embedded.ensure_running(self.data_dir)
+        except StoreError as error:
+            log.warning("%s", error)
+
+
+@dataclass
+class Store:
+    """One open database.
+
+    Parameters
+    ----------
+    profile : str
+        Name of the profile that it was opened from.
+    address : Address
+        How it is reached.
+    launchpad : fireworks.LaunchPad
+        Connected.
+    jobstore : jobflow.JobStore
+        Connected; big outputs go to its additional store ``data``.
+    """
+
+    profile: str
+    address: Address
+    launchpad: LaunchPad
+    jobstore: JobStore
+    files: Blobs = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.files = Blobs(self.jobstore.additional_stores[ADDITIONAL])
+
+    @property
+    def database(self) -> Database[Document]:
+        """The database that holds our collections beside FireWorks' own."""
+        database: Database[Document] = self.launchpad.db
+        return database
+
+    @property
+    def campaigns(self) -> Collection[Document]:
+        """What users asked for."""
+        return self.database["campaigns"]
+
+    @property
+    def rounds(self) -> Collection[Document]:
+        """Turns of the loop."""
+        return self.database["rounds"]
+
+    @property
+    def candidates(self) -> Collection[Document]:
+        """Proposed crystals."""
+        return self.database["candidates"]
+
+    @property
+    def attempts(self) -> Collection[Document]:
+        """Launches of stages."""
+        return self.database["attempts"]
+
+    @property
+    def verdicts(self) -> Collection[Document]:
+        """What verification found."""
+        return self.database["verdicts"]
+
+    def ensure_indexes(self) -> None:
+        """Create the unique keys and query keys of :mod:`workflows.records` and FireWorks' own; safe to repeat."""
+        for collection, keys in records.UNIQUE_KEYS.items():
+            for key in keys:
+                self.database[collection].create_index([(k, ASCENDING) for k in key], unique=True)
+        for collection, keys in records.QUERY_KEYS.items():
+            for key in keys:
+                self.database[collection].create_index([(k, ASCENDING) for k in key])
+        self.database["outputs"].create_index([("uuid", ASCENDING), ("index", ASCENDING)])
+        self.jobstore.additional_stores[ADDITIONAL].ensure_index("blob_uuid")
+        assigner = self.database["fw_id_assigner"]
+        if assigner.find_one({}) is None:
+            # What `lpad reset` does, without deleting anything; the fixed _id makes two at once one.
+            first = {"next_fw_id": 1, "next_launch_id": 1}
+            try:
+                assigner.update_one({"_id": -1}, {"$setOnInsert": first}, upsert=True)
+            except DuplicateKeyError:
+                log.debug("another process was first")
+        self.launchpad.tuneup()
+
+    def write_configs(self, directory: Path) -> None:
+        """Write ``my_launchpad.yaml`` and ``jobflow.yaml``, mode 0600, each whole or not at all.
+
+        ``lpad -l my_launchpad.yaml`` works with the first; jobflow with the second named in ``JOBFLOW_CONFIG_FILE``.
+
+        Parameters
+        ----------
+        directory : pathlib.Path
+            Of the campaign; made if it isn't there.
+
+        Raises
+        ------
+        StoreError
+            If they can't be written.
+        """
+        documents = {
+            LAUNCHPAD_FILE: self.address.launchpad_document(),
+            JOBFLOW_FILE: {"JOB_STORE": self.address.jobstore_document()},
+        }
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            for name, document in documents.items():
+                write_private(directory / name, yaml.safe_dump(document, sort_keys=False))
+        except OSError as error:
+            raise StoreError(f"the store's files can't be written to {directory}: {error.strerror}") from None
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.jobstore.close()
+        self.launchpad.connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def translated(address: Address, function: Callable[P, T]) -> Callable[P, T]:
+    """Wrap a function so that pymongo's errors become one clear :class:`StoreError`."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        where = f"store {address.profile!r} at {address.shown}"
+        try:
+            return function(*args, **kwargs)
+        except ServerSelectionTimeoutError:
+            raise StoreError(f"{where} can't be reached: is the server up, and is the address right?") from None
+        except OperationFailure as error:
+            if error.code in {13, 18}:
+                raise StoreError(
+                    f"{where} refused user {address.username or '(none)'}: check name and password"
+                ) from None
+            raise StoreError(f"{where} answered with an error: {error.details or error}") from None
+        except (ConfigurationError, InvalidURI, ValueError) as error:
+            raise StoreError(f"{where} is configured wrongly: {error}") from None
+        except PyMongoError as error:
+            raise StoreError(f"{where} failed: {error}") from None
+
+    return run
+
+
+def _address(name: str, settings: NucleateSettings) -> Address:
+    retry_ms = int(settings.retry_seconds * 1000)
+    if name == EMBEDDED:
+        info = embedded.ensure_running(settings.data_dir)
+        return Address(
+            profile=name,
+            host=info.host,
+            port=info.port,
+            database=settings.embedded_database,
+            username=info.username,
+            password=info.password,
+            auth_source=info.auth_source,
+            files="gridfs",
+            retry_ms=retry_ms,
+            data_dir=settings.data_dir.expanduser().absolute(),
+        )
+    profile = settings.profile(name)
+    parts = urlsplit(profile.uri)
+    options = {k.lower(): v[-1] for k, v in parse_qs(parts.query).items()}
+    mechanism = options.get("authmechanism", "").upper()
+    default_source = "$external" if mechanism in {"MONGODB-X509", "MONGODB-AWS"} else parts.path.strip("/") or "admin"
+    return Address(
+        profile=name,
+        host=profile.uri,
+        port=27017,
+        database=profile.database,
+        username=profile.username,
+        password=profile.secret(),
+        auth_source=profile.auth_source or options.get("authsource") or default_source,
+        files=profile.files,
+        retry_ms=retry_ms,
+    )
+
+
+def _probe(address: Address, timeout_seconds: float) -> None:
+    """Ask the server for something that needs authentication, without the long patience of workers."""
+    credentials: dict[str, Any] = {"authSource": address.auth_source}
+    if address.username:
+        credentials |= {"username": address.username, "password": address._password() or None}  # noqa: SLF001
+    wait = int(timeout_seconds * 1000)
+    client: MongoClient[Document] = MongoClient(
+        address.host, address.port, serverSelectionTimeoutMS=wait, connectTimeoutMS=wait, **credentials
+    )
+    with client:
+        client[address.database]["campaigns"].find_one({}, {"_id": 1})
+
+
+def _open(address: Address, timeout_seconds: float) -> Store:
+    translated(address, _probe)(address, timeout_seconds)
+    document = address.launchpad_document()
+    options = document.pop("mongoclient_kwargs")
+    document.pop("nucleate")
+    listeners = [_Reviver(address.data_dir)] if address.data_dir else []
+    launchpad = QuietLaunchPad(**document, mongoclient_kwargs={**options, "event_listeners": listeners})
+    launchpad.mongoclient_kwargs = options  # what to_dict() gives must stay plain data
+    jobstore = JobStore.from_dict_spec(address.jobstore_document())
+    jobstore.connect()
+    return Store(address.profile, address, launchpad, jobstore)
+
+
+def open_store(profile: str = EMBEDDED, settings: NucleateSettings | None = None) -> Store:
+    """Open a store by the name of its profile; the embedded server is started if it isn't running.
+
+    Indexes are created, so that every key is unique from the first write on.
+
+    Parameters
+    ----------
+    profile : str
+        ``embedded``, or a name under ``stores`` in the settings.
+    settings : NucleateSettings, optional
+        Default: those of this machine.
+
+    Returns
+    -------
+    Store
+
+    Raises
+    ------
+    StoreError
+        If the profile is unknown, the server can't be reached or refuses us; or, embedded, can't be started.
+    """
+    settings = settings or load_settings()
+    address = _address(profile, settings)
+    store = _open(address, settings.store_timeout_seconds)
+    translated(address, store.ensure_indexes)()
+    return store
+
+
+def open_store_from_files(directory: Path) -> Store:
+    """Open the store that a campaign's directory names; what workers do.
+
+    Parameters
+    ----------
+    directory : pathlib.Path
+        Where :meth:`Store.write_configs` wrote its files.
+
+    Returns
+    -------
+    Store
+
+    Raises
+    ------
+    StoreError
+        If the file is missing, corrupt or open to others, or the store can't be opened.
+    """
+    settings = load_settings()
+    path = directory / LAUNCHPAD_FILE
+    try:
+        if path.stat().st_mode & 0o077:
+            raise StoreError(f"{path} holds a password and is open to others; run: chmod 600 {path}")
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        ours = document["nucleate"]
+        address = Address(
+            profile=ours["profile"],
+            host=document["host"],
+            port=document["port"],
+            database=document["name"],
+            username=document["username"],
+            password=SecretStr(document["password"]) if document["password"] else None,
+            auth_source=document["authsource"],
+            files=ours["files"],
+            retry_ms=int(document["mongoclient_kwargs"]["timeoutMS"]),
+            data_dir=Path(ours["data_dir"]) if ours["data_dir"] else None,
+        )
+    except FileNotFoundError:
+        raise StoreError(f"{path} does not exist: launch the campaign first, or name its directory") from None
+    except OSError as error:
+        raise StoreError(f"{path} can't be read: {error.strerror}") from None
+    except (yaml.YAMLError, KeyError, TypeError, ValueError):
+        raise StoreError(f"{path} is corrupt, or not written by us: launch the campaign again") from None
+    if address.data_dir is None:
+        return _open(address, settings.store_timeout_seconds)
+    info = embedded.ensure_running(address.data_dir)
+    fresh = Address(**{**vars(address), "port": info.port, "password": info.password})
+    store = _open(fresh, settings.store_timeout_seconds)
+    if fresh.port != address.port:
+        store.write_configs(directory)  # the server was moved to another port: plain lpad must find it too
+    return store
