@@ -182,7 +182,7 @@ def _find_bonds(geometry: Geometry, cutoff: float) -> _Bonds:
 
 
 def _pair_up(center: Ints, neighbor: Ints, image: Ints) -> tuple[Ints, Ints, npt.NDArray[np.bool_]]:
-    """Number undirected bonds.
+    """Give each undirected bond a number.
 
     Returns
     -------
