@@ -18,6 +18,7 @@ import psutil
 
 from workflows.ledger import campaign_document
 from workflows.records import STAGES, RoundSummary, now
+from workflows.summary import funnel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,18 +31,18 @@ DONE = ("COMPLETED", "FIZZLED", "DEFUSED", "ARCHIVED")
 _CLAIM_PATIENCE_SECONDS = 60.0
 _FIREWORK = {"_id": 0, "fw_id": 1, "state": 1, "spec.nucleate.stage": 1, "spec.nucleate.candidate": 1}
 _CANDIDATE = {
-    "_id": 0, "control": 1, "screen.valid": 1, "screen.unique": 1, "screen.passed": 1, "prerelax.error": 1,
-    "prerelax.batch": 1, "select.unique": 1, "select.novel": 1, "select.selected": 1,
-    "select.novelty.composition": 1, "select.novelty.prototype": 1, "select.novelty.skeleton": 1,
+    "_id": 0, "control": 1, "screen.valid": 1, "screen.unique": 1, "screen.passed": 1, "prerelax.energy_ev_per_atom": 1,
+    "select.unique": 1, "select.novel": 1, "select.selected": 1, "select.novelty": 1,
+    "select.screening_e_hull_ev_per_atom": 1,
 }  # fmt: skip
 _VERDICT = {"_id": 0, "candidate": 1, "verified": 1, "stable": 1, "hit": 1, "cause.code": 1}
 _ATTEMPT = {
     "_id": 0, "fw_id": 1, "round": 1, "candidate": 1, "stage": 1, "host": 1, "pid": 1, "process_started": 1,
     "started_at": 1,
 }  # fmt: skip
-_ROUND = {"_id": 0, "round": 1, "state": 1, "summary": 1, "claimed_at": 1, "closed_at": 1, "workflow_fw_id": 1}
+_ROUND = {"_id": 0, "round": 1, "state": 1, "summary": 1, "control_state": 1, "claimed_at": 1, "closed_at": 1}
 
-State = Literal["empty", "running", "idle", "stuck", "finished"]
+State = Literal["running", "idle", "stuck", "finished", "stopped"]
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,7 @@ class Status:
 
     campaign: str
     state: State
+    why: str
     engine: str
     protocol: str
     rounds_wanted: int
@@ -154,7 +156,8 @@ def campaign_status(database: Database[Any], campaign: str) -> Status:
     workflows.ledger.NoSuchCampaignError
         If there is no such campaign.
     """
-    spec = campaign_document(database, campaign)["spec"]
+    stored = campaign_document(database, campaign)
+    spec = stored["spec"]
     documents = sorted(database.rounds.find({"campaign": campaign}, _ROUND), key=lambda r: r["round"])
     running = _running(database, campaign)
     rounds: list[RoundStatus] = []
@@ -168,14 +171,20 @@ def campaign_status(database: Database[Any], campaign: str) -> Status:
         rounds.append(opened)
         stuck += _stuck_round(document, fireworks, running)
     stuck += _dead(running)
-    finished = len(documents) >= spec["rounds"] and all(r.state == "closed" for r in rounds)
     alive = any(task.alive is not False for task in running)
-    state: State = "finished" if finished else "empty" if not rounds else "running" if alive else "idle"
-    if any(item.needs_somebody for item in stuck) and not alive and not finished:
+    ended: dict[str, State] = {"finished": "finished", "stopped": "stopped"}
+    open_still = any(r.state != "closed" for r in rounds)
+    state: State = "running" if alive else "idle"
+    if not alive and not open_still:
+        state = ended.get(stored["state"], state)
+        if state == "idle" and len(rounds) < spec["rounds"]:
+            stuck.append(_next_round_missing(rounds))
+    elif not alive and any(item.needs_somebody for item in stuck):
         state = "stuck"
     return Status(
         campaign=campaign,
         state=state,
+        why=stored["why"],
         engine=spec["engine"],
         protocol=spec["protocol"],
         rounds_wanted=spec["rounds"],
@@ -185,7 +194,7 @@ def campaign_status(database: Database[Any], campaign: str) -> Status:
         stuck=stuck,
         verdicts_per_hour=_pace(rounds, "verified"),
         candidates_per_hour=_pace(rounds, "sampled"),
-        expected_end=_expected_end(rounds, spec["rounds"]) if alive and not finished else None,
+        expected_end=_expected_end(rounds, spec["rounds"]) if alive and open_still else None,
     )
 
 
@@ -212,51 +221,46 @@ def _open(
 ) -> RoundStatus:
     number = document["round"]
     where = {"campaign": campaign, "round": number}
-    everyone = list(database.candidates.find(where, _CANDIDATE))
-    candidates = [candidate for candidate in everyone if not candidate["control"]]
+    candidates = list(database.candidates.find(where, _CANDIDATE))
     verdicts = list(database.verdicts.find(where, _VERDICT))
-    summary = _summary_so_far(number, candidates, verdicts)
+    summary = _summary_so_far(number, candidates, verdicts, spec["targets"]["energy_above_hull"]["max"])
     states: dict[str, Counter[str]] = defaultdict(Counter)
     for firework in fireworks:
         states[_block(firework).get("stage") or "?"][firework["state"]] += 1
-    decided = bool(candidates) and any(c.get("select") for c in candidates)
-    wanted = spec["samples"] + (min(spec["control"], spec["samples"]) if number > 1 else 0)
-    passed = sum(bool(c["screen"]["passed"]) for c in everyone if c.get("screen"))
-    screened = sum(1 for c in everyone if c.get("screen"))
+    drawn = spec["samples"] + (spec["control"] if document["control_state"] is not None else 0)
+    screened = [candidate["screen"] for candidate in candidates if candidate.get("screen")]
+    decided = any(candidate.get("select") for candidate in candidates)
     return RoundStatus(
         number=number,
         state=document["state"],
         summary=summary,
         stages={stage: dict(states[stage]) for stage in (*STAGES, "?") if stage in states},
         progress={
-            "sample": Progress(len(everyone), wanted),
-            "screen": Progress(screened, wanted),
-            "prerelax": Progress(sum(1 for c in everyone if c.get("prerelax")), passed if screened else None),
+            "sample": Progress(len(candidates), drawn),
+            "screen": Progress(len(screened), drawn),
+            "prerelax": Progress(
+                sum(1 for candidate in candidates if candidate.get("prerelax")),
+                sum(bool(block["passed"]) for block in screened) if screened else None,
+            ),
             "verify": Progress(len(verdicts), summary.selected if decided else None),
         },
         opened=_utc(document["claimed_at"]),
     )
 
 
-def _summary_so_far(number: int, candidates: list[dict[str, Any]], verdicts: list[dict[str, Any]]) -> RoundSummary:
-    screened = [c["screen"] for c in candidates if c.get("screen")]
-    chosen = [c["select"] for c in candidates if c.get("select")]
-    novelty = [s["novelty"] for s in chosen if s.get("novelty") and s["unique"] and s["novel"]]
+def _summary_so_far(
+    number: int, candidates: list[dict[str, Any]], verdicts: list[dict[str, Any]], cut_ev_per_atom: float
+) -> RoundSummary:
+    controls = [c for c in candidates if c["control"]]
     return RoundSummary(
         number=number,
-        sampled=len(candidates),
-        valid=sum(s["valid"] for s in screened),
-        unique=sum(s["unique"] for s in (chosen or screened)),
-        novel=sum(s["unique"] and s["novel"] for s in chosen),
-        novel_composition=sum(n["composition"] for n in novelty),
-        novel_prototype=sum(n["prototype"] for n in novelty),
-        novel_skeleton=sum(n["skeleton"] for n in novelty),
-        prerelaxed=sum(1 for c in candidates if c.get("prerelax") and not c["prerelax"].get("error")),
-        selected=sum(s["selected"] for s in chosen),
+        **funnel((c for c in candidates if not c["control"]), cut_ev_per_atom),
+        selected=sum(bool((c.get("select") or {}).get("selected")) for c in candidates),
         verified=sum(v["verified"] for v in verdicts),
         stable=sum(v["stable"] for v in verdicts),
         hits=sum(v["hit"] for v in verdicts),
-        failures=sum(1 for v in verdicts if not v["verified"]),
+        failures=sum(not v["verified"] for v in verdicts),
+        control=funnel(controls, cut_ev_per_atom) if controls else None,
     )
 
 
@@ -329,6 +333,16 @@ def _stuck_round(document: dict[str, Any], fireworks: list[dict[str, Any]], runn
             Stuck(name, f"{left['READY']} jobs are ready and no worker runs", "nucleate work", needs_somebody=False)
         )
     return found
+
+
+def _next_round_missing(rounds: list[RoundStatus]) -> Stuck:
+    number = len(rounds) + 1
+    why = (
+        "the round before it is closed and it was never opened"
+        if rounds
+        else "the campaign was never launched to its end"
+    )
+    return Stuck(f"round {number}", why, "nucleate launch FILE again", needs_somebody=True)
 
 
 def _dead(running: Iterable[Running]) -> list[Stuck]:
