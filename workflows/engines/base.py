@@ -44,8 +44,15 @@ class Result:
 class Engine(Protocol):
     """Verifies: relaxes, judges phonons, measures properties."""
 
-    name: str
-    protocol: str
+    @property
+    def name(self) -> str:
+        """Name in campaigns: ``mlip``, ``vasp``, ``espresso``."""
+        ...
+
+    @property
+    def protocol(self) -> str:
+        """Name of its precision: ``fast``, ``balanced``, ``stringent``."""
+        ...
 
     @property
     def properties(self) -> frozenset[str]:

@@ -1,0 +1,37 @@
+"""Engines by name, each imported when it is asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from workflows.engines.base import Engine
+
+ENGINES = ("mlip", "vasp", "espresso")
+"""Names a campaign may give."""
+
+BUILT = ("mlip",)
+"""Those that exist."""
+
+
+def make_engine(name: str, protocol: str) -> Engine:
+    """Make an engine.
+
+    Parameters
+    ----------
+    name : str
+        One of :data:`ENGINES`.
+    protocol : {"fast", "balanced", "stringent"}
+
+    Raises
+    ------
+    ValueError
+        If the engine is not built, or name or protocol is unknown.
+    """
+    if name == "mlip":
+        from workflows.engines.mlip import MlipEngine
+
+        return MlipEngine(protocol)
+    if name in ENGINES:
+        raise ValueError(f"engine {name!r} is not built yet; {', '.join(BUILT)} is")
+    raise ValueError(f"unknown engine {name!r}: known are {', '.join(ENGINES)}")
