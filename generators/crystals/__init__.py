@@ -1,0 +1,1 @@
+"""Crystals: validity, neutrality, fingerprints and duplicates, symmetry, novelty."""

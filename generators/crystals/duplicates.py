@@ -16,15 +16,16 @@ from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pymatgen.core import Structure
 from pymatgen.core.structure_matcher import StructureMatcher
 
 from generators.crystals.fingerprint import amd
+from generators.crystals.symmetry import Symmetry, symmetry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
+    from pymatgen.core import Structure
 
 
 @dataclass(frozen=True)
@@ -72,14 +73,29 @@ class Prepared:
         return str(self.structure.composition.reduced_formula)
 
     @cached_property
+    def anonymous_formula(self) -> str:
+        """Reduced formula without species (A1B2): only crystals that share it can be of one prototype."""
+        return str(self.structure.composition.reduced_composition.anonymized_formula)
+
+    @cached_property
     def fingerprint(self) -> NDArray[np.float64]:
         """AMD vector, shape (100,), dimensionless."""
         return amd(self.structure)
 
     @cached_property
+    def symmetry(self) -> Symmetry:
+        """Space group and Wyckoff orbits; ValueError if spglib finds none."""
+        return symmetry(self.structure)
+
+    @cached_property
     def reduced(self) -> Structure:
         """Primitive, Niggli-reduced cell, as StructureMatcher makes it before it compares."""
         return self.structure.get_reduced_structure(reduction_algo="niggli").get_primitive_structure()
+
+
+def prepared(structure: Structure | Prepared) -> Prepared:
+    """Wrap a structure unless it is wrapped: pass the same one to several questions to compute things once."""
+    return structure if isinstance(structure, Prepared) else Prepared(structure)
 
 
 class DuplicateIndex:
@@ -108,7 +124,7 @@ class DuplicateIndex:
         structure : pymatgen.core.Structure
             Ordered.
         """
-        crystal = structure if isinstance(structure, Prepared) else Prepared(structure)
+        crystal = prepared(structure)
         entries = self._entries.get(crystal.formula)
         if not entries:
             return None
@@ -132,7 +148,7 @@ class DuplicateIndex:
         structure : pymatgen.core.Structure
             Ordered.
         """
-        crystal = structure if isinstance(structure, Prepared) else Prepared(structure)
+        crystal = prepared(structure)
         found = self.find(crystal)
         if found is None:
             self._labels[crystal.formula].append(label)

@@ -49,7 +49,8 @@ def amd(structure: Structure, k: int = DEFAULT_K) -> NDArray[np.float64]:
     >>> amd(Structure(Lattice.cubic(3.35), ["Po"], [[0, 0, 0]]), k=7).round(4).tolist()
     [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.4142]
     """
-    return nearest_distances(structure.lattice.matrix, structure.frac_coords, k).mean(axis=0)
+    averages: NDArray[np.float64] = nearest_distances(structure.lattice.matrix, structure.frac_coords, k).mean(axis=0)
+    return averages
 
 
 def nearest_distances(

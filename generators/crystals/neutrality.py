@@ -11,7 +11,8 @@
 - at most one metal is of mixed valence, over two neighbouring states (Fe3O4: Fe2+ and 2 Fe3+).
 
 It refuses alloys, most borides and many carbides. ``permissive`` is smact's validity test (``smact_validity``), which
-takes all known states and passes every alloy of metals, or the strict rule. ``off`` passes everything. An element by itself is neutral under each rule.
+takes all known states and passes every alloy of metals, or the strict rule. ``off`` passes everything. An element by
+itself is neutral under each rule.
 """
 
 from __future__ import annotations

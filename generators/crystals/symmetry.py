@@ -1,9 +1,9 @@
 """Space group, Wyckoff skeleton and prototype key of a crystal, from spglib.
 
 Two settings of one crystal (another origin, permuted axes) may give spglib's Wyckoff letters in another order: the
-letters are brought to one form with the relabellings that the Euclidean normaliser of the space group allows (pymatgen's
-table, from aviary; Goodall et al., Sci. Adv. 8, eabn4117 (2022)). The 11 enantiomorphic pairs of space groups count as
-one, as left and right do for StructureMatcher and the AMD.
+letters are brought to one form with the relabellings that the Euclidean normaliser of the space group allows
+(pymatgen's table, from aviary; Goodall et al., Sci. Adv. 8, eabn4117 (2022)). The 11 enantiomorphic pairs of space
+groups count as one, as left and right do for StructureMatcher and the AMD.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def symmetry(structure: Structure, symprec: float = SYMPREC) -> Symmetry:
             "atoms on top of each other or a flat cell"
         )
     first = np.unique(dataset.crystallographic_orbits, return_index=True)[1]
-    # Orbits of the input cell may be one orbit of the crystal when the input is a supercell: count in the primitive one.
+    # The input may be a supercell: atoms are counted in the primitive cell.
     repeats = len(numbers) // len(np.unique(dataset.mapping_to_primitive))
     elements = [site.specie.symbol for site in structure]
     counts = {element: elements.count(element) // repeats for element in sorted(set(elements))}
@@ -132,6 +132,4 @@ def prototype_key(structure: Structure, symprec: float = SYMPREC) -> str:
 
 def _relabellings(number: int) -> list[dict[str, str]]:
     """Wyckoff letters as they may be renamed by another choice of origin or axes."""
-    return [
-        {chr(int(old)): new for old, new in table.items()} for table in WYCKOFF_POSITION_RELAB_DICT[str(number)]
-    ]
+    return [{chr(int(old)): new for old, new in table.items()} for table in WYCKOFF_POSITION_RELAB_DICT[str(number)]]

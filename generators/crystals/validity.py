@@ -23,9 +23,9 @@ MIN_DISTANCE_RATIO = 0.65
 """Shortest distance allowed, as a share of the sum of covalent radii (Cordero et al., Dalton Trans. 2832 (2008), as in
 ASE). The shortest known bonds, relative to that sum, are those of N2 (0.77) and CO (0.79)."""
 
-PACKING_LIMITS = (0.02, 2.5)
+PACKING_LIMITS = (0.005, 2.5)
 """Volume of spheres with the covalent radii over that of the cell. In the prototypes that ship with pymatgen it lies
-between 0.055 (solid ammonia) and 1.6 (uranium)."""
+between 0.055 (solid ammonia) and 1.6 (uranium); solid hydrogen has 0.007."""
 
 MAX_ASPECT_RATIO = 15.0
 """Longest over shortest edge of the Niggli-reduced cell."""
@@ -98,25 +98,13 @@ def read_structure(path: Path) -> Structure:
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
-    name = path.name.lower()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what matters of pymatgen's warnings is checked below
-            if name.endswith(".cif"):
-                # Occupancies above one are shown as they are, not scaled down silently.
-                parsed = CifParser(path, occupancy_tolerance=100.0).parse_structures(primitive=False, check_occu=False)
-                structure = parsed[0]
-            elif name.endswith((".xyz", ".extxyz")):
-                atoms = ase_read(path, index=0, format="extxyz")
-                if not atoms.cell.rank == 3:
-                    raise ValueError("it has no cell (Lattice=\"...\" in the comment line), so it is a molecule")
-                structure = AseAtomsAdaptor.get_structure(atoms)
-            elif name.endswith((".vasp", ".json")) or "poscar" in name or "contcar" in name:
-                structure = Structure.from_file(path)
-            else:
-                raise ValueError("its format is not known by its name; use .cif, .vasp, .extxyz, .json or POSCAR")
+            structure = _parse(path)
     except Exception as error:
-        raise ValueError(f"{path}: can't be read as a crystal: {_first_line(error)}") from error
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{path}: can't be read as a crystal: {reason}") from error
     if len(structure) == 0:
         raise ValueError(f"{path}: it has no atoms; each crystal needs at least one")
     matrix = np.asarray(structure.lattice.matrix, dtype=float)
@@ -130,8 +118,19 @@ def read_structure(path: Path) -> Structure:
     return structure
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _parse(path: Path) -> Structure:
+    name = path.name.lower()
+    if name.endswith(".cif"):
+        # Occupancies above one are shown as they are, not scaled down silently.
+        return CifParser(path, occupancy_tolerance=100.0).parse_structures(primitive=False, check_occu=False)[0]
+    if name.endswith((".xyz", ".extxyz")):
+        atoms = ase_read(path, index=0, format="extxyz")
+        if atoms.cell.rank != 3:
+            raise ValueError('it has no cell (Lattice="..." in the comment line), so it is a molecule')
+        return AseAtomsAdaptor.get_structure(atoms)
+    if name.endswith((".vasp", ".json")) or "poscar" in name or "contcar" in name:
+        return Structure.from_file(path)
+    raise ValueError("its format is not known by its name; use .cif, .vasp, .extxyz, .json or POSCAR")
 
 
 def _species_problems(structure: Structure) -> list[str]:
