@@ -19,6 +19,7 @@ from workflows.runtime.firetask import PRODUCER
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from workflows.engines.base import Engine
     from workflows.problems import Problem
     from workflows.runtime.store import Store
     from workflows.spec import CampaignSpec
@@ -85,37 +86,13 @@ def launch(spec: CampaignSpec, directory: Path, *, store: Store) -> LaunchResult
     existing = database.campaigns.find_one({"name": spec.name})
     if existing is not None and existing["spec_sha256"] != spec.sha256():
         raise LaunchRefusedError(_taken(spec.name))
-    created = existing is None
-    if created:
-        reference = prepare_reference(store.files, engine, spec)
-        state = save_state(store.files, initial_generator(spec))
-        document: dict[str, Any] = {
-            "name": spec.name,
-            "spec": spec.model_dump(mode="json"),
-            "spec_sha256": spec.sha256(),
-            "created_at": now(),
-            "directory": str(directory.resolve()),
-            "store": store.profile,
-            "state": "running",
-            "why": "",
-            "initial_state": state,
-            "reference": reference,
-            "software": software_versions(),
-        }
-        try:
-            database.campaigns.insert_one(document)
-        except DuplicateKeyError:
-            winner = database.campaigns.find_one({"name": spec.name})
-            if winner is None or winner["spec_sha256"] != spec.sha256():
-                raise LaunchRefusedError(_taken(spec.name)) from None
-            created = False
-    stored = database.campaigns.find_one({"name": spec.name})
     directory.mkdir(parents=True, exist_ok=True)
-    store.write_configs(directory)
+    store.write_configs(directory)  # before the store is written to: a directory that refuses leaves nothing behind
+    created = existing is None and _store_campaign(spec, directory, store, engine)
+    stored = database.campaigns.find_one({"name": spec.name})
     if not (directory / "campaign.yaml").exists():
-        (directory / "campaign.yaml").write_text(
-            yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-        )
+        text = yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        (directory / "campaign.yaml").write_text(text)
     added = open_round(store.launchpad, spec.name, 1, stored["initial_state"], None)
     missing = tuple("-".join(system) for system in stored["reference"]["missing"])
     if created or added:
@@ -123,6 +100,31 @@ def launch(spec: CampaignSpec, directory: Path, *, store: Store) -> LaunchResult
     else:
         message = f"campaign {spec.name} is in the store already with this very spec: nothing to do"
     return LaunchResult(spec.name, created or added, message, missing)
+
+
+def _store_campaign(spec: CampaignSpec, directory: Path, store: Store, engine: Engine) -> bool:
+    """Insert the campaign's document with its reference set and initial generator; false if another was faster."""
+    document: dict[str, Any] = {
+        "name": spec.name,
+        "spec": spec.model_dump(mode="json"),
+        "spec_sha256": spec.sha256(),
+        "created_at": now(),
+        "directory": str(directory.resolve()),
+        "store": store.profile,
+        "state": "running",
+        "why": "",
+        "initial_state": save_state(store.files, initial_generator(spec)),
+        "reference": prepare_reference(store.files, engine, spec),
+        "software": software_versions(),
+    }
+    try:
+        store.database.campaigns.insert_one(document)
+    except DuplicateKeyError:
+        winner = store.database.campaigns.find_one({"name": spec.name})
+        if winner is None or winner["spec_sha256"] != spec.sha256():
+            raise LaunchRefusedError(_taken(spec.name)) from None
+        return False
+    return True
 
 
 def _taken(name: str) -> str:

@@ -10,7 +10,7 @@ from generators.registry import load_generator, make_generator
 
 if TYPE_CHECKING:
     from generators.base import Generator
-    from workflows.runtime.store import ContentFiles
+    from workflows.runtime.blobs import Blobs
     from workflows.spec import CampaignSpec
 
 
@@ -23,7 +23,7 @@ def initial_generator(spec: CampaignSpec) -> Generator:
     return make_generator("mixture", members=members)
 
 
-def save_state(files: ContentFiles, generator: Generator) -> str:
+def save_state(files: Blobs, generator: Generator) -> str:
     """Store a generator's state; the same state has the same hash.
 
     Returns
@@ -36,7 +36,7 @@ def save_state(files: ContentFiles, generator: Generator) -> str:
         return files.put_directory(Path(directory))
 
 
-def load_state(files: ContentFiles, sha256: str) -> Generator:
+def load_state(files: Blobs, sha256: str) -> Generator:
     """Load a generator's state by its hash."""
     with tempfile.TemporaryDirectory(prefix="nucleate-state-") as directory:
         target = Path(directory) / "state"

@@ -10,11 +10,14 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from workflows.runtime.blobs import Blobs
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fireworks import LaunchPad
     from jobflow import JobStore
+    from pymongo.database import Database
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,17 @@ class TaskContext:
     fw_id: int | None = None
     attempt: str | None = None
     overrides: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def database(self) -> Database[Any]:
+        """The database that holds the campaign's collections beside FireWorks' own."""
+        database: Database[Any] = self.launchpad.db
+        return database
+
+    @property
+    def files(self) -> Blobs:
+        """The content-addressed files."""
+        return Blobs(self.jobstore.additional_stores["data"])
 
 
 _TASK: ContextVar[TaskContext] = ContextVar("nucleate_task")

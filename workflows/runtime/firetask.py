@@ -7,10 +7,11 @@ ourselves, so that atomate2's own Makers get the guard and the overrides without
 from __future__ import annotations
 
 import logging
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from fireworks import FWAction, explicit_serialize
-from jobflow import SETTINGS, Response, initialize_logger
+from jobflow import SETTINGS, Maker, Response, initialize_logger
 from jobflow.core.reference import OnMissing
 from jobflow.managers.fireworks import JobFiretask, flow_to_workflow
 
@@ -127,8 +128,9 @@ class CampaignFiretask(JobFiretask):  # type: ignore[misc]  # FireWorks ships no
     @staticmethod
     def _apply(job: Job, wanted: dict[str, Any], geometry: dict[str, Any] | None) -> None:
         """Change what a re-run asked: fields of the Makers, arguments, or the starting geometry."""
-        if wanted.get("maker"):
-            job.update_maker_kwargs(wanted["maker"], nested=True, dynamic=True)
+        if wanted.get("maker") and job.maker is not None:
+            # rebound to the changed Maker; jobs that it adds read the same overrides when they run
+            job.function = getattr(changed_maker(job.maker, wanted["maker"]), job.function.__name__)
         if wanted.get("kwargs"):
             job.function_kwargs.update(wanted["kwargs"])
         if geometry is not None:
@@ -161,6 +163,21 @@ class CampaignFiretask(JobFiretask):  # type: ignore[misc]  # FireWorks ships no
             defuse_workflow=response.stop_jobflow,
             defuse_children=response.stop_children,
         )
+
+
+def changed_maker(maker: Maker, wanted: dict[str, Any]) -> Maker:
+    """Copy a Maker with other values for those of its fields, and of its nested Makers' fields, that are named.
+
+    Names that it does not have are passed over: a stage's overrides meet all of the stage's Makers.
+    """
+    changes: dict[str, Any] = {}
+    for field in fields(maker):
+        value = getattr(maker, field.name)
+        if field.name in wanted:
+            changes[field.name] = wanted[field.name]
+        elif isinstance(value, Maker):
+            changes[field.name] = changed_maker(value, wanted)
+    return replace(maker, **changes)
 
 
 def children_exist(launchpad: LaunchPad, fw_id: int, job: Job) -> bool:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pymongo.database import Database
 
     from generators.base import Labelled
-    from workflows.runtime.store import ContentFiles
+    from workflows.runtime.blobs import Blobs
     from workflows.spec import CampaignSpec
 
 
@@ -37,19 +37,18 @@ def feedback(campaign: str, round_number: int, judged: list[Any], open_next: Cal
     dict
         The round's summary, and what became of the campaign: ``next``.
     """
-    from workflows.runtime.store import task_files
-
     del judged
-    launchpad = current_task().launchpad
+    task = current_task()
+    launchpad = task.launchpad
     spec = ledger.campaign_spec(launchpad.db, campaign)
-    closed = close_round(launchpad.db, task_files(), spec, round_number)
+    closed = close_round(launchpad.db, task.files, spec, round_number)
     return {
         "summary": closed.summary.model_dump() if closed.summary else None,
         "next": _go_on(launchpad, spec, closed, open_next),
     }
 
 
-def close_round(database: Database[Any], files: ContentFiles, spec: CampaignSpec, number: int) -> Round:
+def close_round(database: Database[Any], files: Blobs, spec: CampaignSpec, number: int) -> Round:
     """Learn from the round's verdicts and the late ones of earlier rounds, and store the summary, once.
 
     A round that is closed already is returned as it is: it is never reopened.

@@ -45,7 +45,9 @@ def gate(campaign: str, document: Any) -> dict[str, Any]:
         error.stage = error.stage or "relax"
         raise
     reference = campaign_reference(database, campaign)
-    above_hull, hull = energy_above_hull(result.structure, result.energy_ev_per_atom, reference, key=engine.reference_key)
+    above_hull, hull = energy_above_hull(
+        result.structure, result.energy_ev_per_atom, reference, key=engine.reference_key
+    )
     return {
         "structure": result.structure,
         "energy_ev_per_atom": result.energy_ev_per_atom,

@@ -163,7 +163,8 @@ def _same(one: Verdict, other: Verdict) -> bool:
     """Tell whether two verdicts teach the same: flags, cause, and numbers within what a re-run may differ by."""
 
     def facts(v: Verdict) -> tuple[Any, ...]:
-        return (v.verified, v.stable, v.hit, v.cause.code if v.cause else None, v.phonon.judgement, sorted(v.properties))
+        cause = v.cause.code if v.cause else None
+        return (v.verified, v.stable, v.hit, cause, v.phonon.judgement, sorted(v.properties))
 
     def numbers(v: Verdict) -> list[float]:
         return [v.energy_above_hull_ev_per_atom or 0.0, *(p.value / 1000 for _, p in sorted(v.properties.items()))]

@@ -21,7 +21,9 @@ MAX_STEPS = 200
 
 
 @job
-def prerelax(campaign: str, round_number: int, batch: int, indices: list[int], control: bool, after: Any) -> dict[str, int]:
+def prerelax(
+    campaign: str, round_number: int, batch: int, indices: list[int], control: bool, after: Any
+) -> dict[str, int]:
     """Relax positions and cell of those candidates of a batch that passed the screen.
 
     Parameters

@@ -46,12 +46,9 @@ def sample(campaign: str, round_number: int, after: Any) -> dict[str, int]:
     return {"sampled": spec.samples, "controls": controls, "added": added}
 
 
-def _draw(
-    database: Database[Any], spec: CampaignSpec, round_number: int, n: int, state: str, *, control: bool
-) -> int:
+def _draw(database: Database[Any], spec: CampaignSpec, round_number: int, n: int, state: str, *, control: bool) -> int:
     """Upsert samples one by one, from the first index that is missing; return how many were added."""
     from workflows.generator_states import load_state
-    from workflows.runtime.store import task_files
 
     stored = {
         c["index"]
@@ -62,7 +59,7 @@ def _draw(
     start = next((i for i in range(n) if i not in stored), n)
     if start == n:
         return 0
-    generator = load_state(task_files(), state)
+    generator = load_state(current_task().files, state)
     condition = spec.condition()
     stream_seed = derive_seed(spec.seed, round_number)
     added = 0

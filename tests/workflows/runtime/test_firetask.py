@@ -1,0 +1,334 @@
+"""The guard, the cascade of failures, overrides and inheritance, on FireWorks and jobflow over TCP."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import jobflow
+import pytest
+from fireworks import FWorker
+from fireworks.core.rocket_launcher import rapidfire
+from jobflow import Flow, Maker, OnMissing, Response, job
+
+from workflows.causes import CausedError
+from workflows.records import Attempt, now
+from workflows.runtime.attempts import root_cause
+from workflows.runtime.context import current_task
+from workflows.runtime.firetask import PRODUCER, firework_name, to_workflow
+from workflows.stages.dress import block_of, dress
+
+
+@job
+def one():
+    return 1
+
+
+@job
+def add(a, b):
+    return a + b
+
+
+@job
+def fail(code):
+    raise CausedError(code, "as asked")
+
+
+@job
+def collect(*parts):
+    return list(parts)
+
+
+@job
+def spread(n):
+    return Response(output=None, replace=Flow([one() for _ in range(n)]))
+
+
+@job
+def spread_with_output(n):
+    jobs = [one() for _ in range(n)]
+    return Response(replace=Flow(jobs, output=[j.output for j in jobs]))
+
+
+@job
+def what_i_see():
+    return current_task().overrides
+
+
+@dataclass
+class Doubler(Maker):
+    name: str = "doubler"
+    factor: int = 2
+
+    @job
+    def make(self, structure):
+        return {"factor": self.factor, "structure": structure}
+
+
+@dataclass
+class Nest(Maker):
+    """Adds a job of another Maker at run time, as atomate2's flows do."""
+
+    name: str = "nest"
+
+    @job
+    def make(self, structure):
+        return Response(replace=Doubler().make(structure))
+
+
+@pytest.fixture
+def run(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(jobflow.SETTINGS, "JOB_STORE", store.jobstore)
+    monkeypatch.chdir(tmp_path)
+    store.ensure_indexes()
+
+    def run(flow=None, *, category=None, name="test"):
+        if flow is not None:
+            store.launchpad.add_wf(to_workflow(flow, name=name))
+        worker = FWorker(name="test", category=category) if category else FWorker(name="test")
+        rapidfire(store.launchpad, worker, sleep_time=0, max_loops=1, strm_lvl="CRITICAL", local_redirect=False)
+
+    return run
+
+
+def chain(work, stage, candidate="c-r01-0001"):
+    return dress(work, block_of("c", 1, stage, candidate, "mlip"), "cpu")
+
+
+def states(store):
+    return {fw["name"]: fw["state"] for fw in store.launchpad.fireworks.find({}, {"name": 1, "state": 1})}
+
+
+def output(store, job):
+    return store.jobstore.get_output(job.uuid, which="last", load=True)
+
+
+def test_a_job_runs_and_leaves_an_attempt(store, run):
+    work = chain(one(), "relax")
+    run(work)
+    assert output(store, work) == 1
+    (attempt,) = (Attempt.model_validate(a) for a in store.attempts.find({}, {"_id": 0}))
+    assert (attempt.state, attempt.stage, attempt.candidate) == ("completed", "relax", "c-r01-0001")
+    assert attempt.seconds is not None
+    assert Path(attempt.directory).is_dir()
+    assert attempt.pid is not None
+
+
+def test_plain_rerun_of_a_job_with_dynamic_children_doubles_nothing(store, run):
+    work = dress(spread(3), block_of("c", 1, "select"), "light")
+    run(work)
+    lp = store.launchpad
+    before = sorted(lp.get_fw_ids())
+    assert len(before) == 4
+    fw_id = lp.get_fw_ids({"spec.nucleate.stage": "select", f"spec.{PRODUCER}": {"$exists": False}})[0]
+    lp.rerun_fw(fw_id)
+    run()
+    assert sorted(lp.get_fw_ids()) == before
+    assert set(states(store).values()) == {"COMPLETED"}
+    assert store.attempts.count_documents({}) == 8  # each ran twice, and history has both
+
+
+def test_rerun_by_lpad_itself_doubles_nothing(store, run, tmp_path):
+    work = dress(spread_with_output(2), block_of("c", 1, "select"), "light")
+    run(work)
+    before = sorted(store.launchpad.get_fw_ids())
+    store.write_configs(tmp_path)
+    lpad = shutil.which("lpad", path=str(Path(sys.executable).parent))
+    done = subprocess.run(
+        [lpad, "-l", str(tmp_path / "my_launchpad.yaml"), "rerun_fws", "-i", str(before[0])],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},  # lpad imports the jobs, and these are tests
+    )
+    assert done.returncode == 0, done.stderr
+    run()
+    assert sorted(store.launchpad.get_fw_ids()) == before
+    assert output(store, work) == [1, 1]
+
+
+def test_plain_jobflow_does_double(store, run):
+    """What the guard is for; should this ever fail, the guard can go."""
+    from jobflow.managers.fireworks import flow_to_workflow
+
+    store.launchpad.add_wf(flow_to_workflow(spread(2)))
+    run()
+    before = store.launchpad.get_fw_ids(count_only=True)
+    store.launchpad.rerun_fw(min(store.launchpad.get_fw_ids()))
+    run()
+    assert store.launchpad.get_fw_ids(count_only=True) > before
+
+
+def test_a_failure_two_levels_up_reaches_the_collector(store, run):
+    bad = chain(fail(501), "relax")
+    middle = chain(add(bad.output, 1), "gate")
+    last = chain(add(middle.output, 1), "phonon")
+    good = chain(one(), "relax", "c-r01-0002")
+    collector = dress(collect(last.output, good.output), block_of("c", 1, "judge", "c-r01-0001"), "light")
+    collector.config.on_missing_references = OnMissing.NONE
+    run(Flow([bad, middle, last, good, collector]))
+    assert output(store, collector) == [None, 1]
+    by_stage = {a["stage"]: a for a in store.attempts.find({"candidate": "c-r01-0001"})}
+    assert by_stage["relax"]["cause"]["code"] == 501
+    assert by_stage["gate"]["cause"]["code"] == 901
+    assert by_stage["phonon"]["cause"]["code"] == 901
+    assert by_stage["judge"]["state"] == "completed"
+    causes = root_cause(store.database, "c", 1, "c-r01-0001")
+    assert list(causes) == ["relax"]  # only the root counts
+
+
+def test_the_cascade_reaches_dynamic_children_and_their_successors(store, run):
+    first = chain(one(), "relax")
+    bad = chain(spread_then_fail(), "phonon")
+    collector = dress(collect(first.output, bad.output), block_of("c", 1, "judge", "c-r01-0001"), "light")
+    collector.config.on_missing_references = OnMissing.NONE
+    run(Flow([first, bad, collector]))
+    assert output(store, collector) == [1, None]
+
+
+@job
+def spread_then_fail():
+    broken = fail(604)
+    return Response(replace=Flow([broken, after := add(broken.output, 1)], output=after.output))
+
+
+def test_a_rerun_of_the_root_recovers_the_cascade(store, run, tmp_path):
+    flag = tmp_path / "mended"
+    bad = chain(fail_unless(str(flag)), "relax")
+    middle = chain(add(bad.output, 1), "gate")
+    collector = dress(collect(middle.output), block_of("c", 1, "judge", "c-r01-0001"), "light")
+    collector.config.on_missing_references = OnMissing.NONE
+    run(Flow([bad, middle, collector]))
+    assert output(store, collector) == [None]
+    flag.touch()
+    store.launchpad.rerun_fw(store.launchpad.get_fw_ids({"spec.nucleate.stage": "relax"})[0])
+    run()
+    assert output(store, collector) == [2]  # although the stale _fizzled_parents are still in the spec
+    assert not root_cause(store.database, "c", 1, "c-r01-0001")
+    assert store.attempts.count_documents({"stage": "relax"}) == 2
+
+
+@job
+def fail_unless(path):
+    if not Path(path).exists():
+        raise CausedError(501, "not mended")
+    return 1
+
+
+def test_dynamic_children_inherit_block_category_and_name(store, run):
+    work = chain(Nest().make("x"), "phonon")
+    run(work)
+    fireworks = list(store.launchpad.fireworks.find({}))
+    assert len(fireworks) == 2
+    for firework in fireworks:
+        assert firework["name"].startswith("c/r01/phonon/c-r01-0001")
+        assert firework["spec"]["nucleate"]["candidate"] == "c-r01-0001"
+        assert firework["spec"]["_category"] == "cpu"
+        assert firework["spec"]["_allow_fizzled_parents"] is True
+    documents = list(store.jobstore.query({"metadata.nucleate.candidate": "c-r01-0001"}))
+    assert len(documents) == 2
+
+
+def test_per_round_jobs_do_not_overwrite_the_blocks_of_what_they_add(store, run):
+    work = dress(add_candidate_job(), block_of("c", 1, "select"), "light")
+    run(work)
+    blocks = [fw["spec"]["nucleate"] for fw in store.launchpad.fireworks.find({})]
+    assert {(b["stage"], b["candidate"]) for b in blocks} == {("select", None), ("relax", "c-r01-0003")}
+    categories = {fw["spec"]["nucleate"]["stage"]: fw["spec"]["_category"] for fw in store.launchpad.fireworks.find({})}
+    assert categories == {"select": "light", "relax": "cpu"}
+
+
+@job
+def add_candidate_job():
+    return Response(replace=Flow([chain(one(), "relax", "c-r01-0003")]))
+
+
+def test_a_worker_with_a_category_takes_only_its_kind(store, run):
+    run(Flow([chain(one(), "relax"), dress(one(), block_of("c", 1, "judge", "c-r01-0009"), "light")]), category="light")
+    found = {fw["spec"]["_category"]: fw["state"] for fw in store.launchpad.fireworks.find({})}
+    assert found == {"cpu": "READY", "light": "COMPLETED"}
+
+
+def plan(store, stage, wanted, number=1):
+    store.attempts.insert_one(
+        Attempt(
+            attempt=f"c-{stage}-p{number}",
+            campaign="c",
+            round=1,
+            candidate="c-r01-0001",
+            stage=stage,
+            state="planned",
+            planned_at=now(),
+            overrides=wanted,
+        ).model_dump()
+    )
+
+
+def test_overrides_reach_a_maker_and_the_makers_it_adds(store, run):
+    plan(store, "phonon", {"maker": {"factor": 5}})
+    direct = chain(Doubler().make("x"), "phonon")
+    nested = chain(Nest().make("x"), "phonon")
+    run(Flow([direct, nested]))
+    assert output(store, direct)["factor"] == 5
+    assert output(store, nested)["factor"] == 5
+    planned = store.attempts.find_one({"attempt": "c-phonon-p1"})
+    assert planned["state"] == "begun"  # from here on it can't be undone
+    assert all(a["overrides"] == {"maker": {"factor": 5}} for a in store.attempts.find({"launch_id": {"$ne": None}}))
+
+
+def test_overrides_of_another_candidate_or_stage_are_not_read(store, run):
+    plan(store, "relax", {"maker": {"factor": 5}})
+    other = dress(Doubler().make("x"), block_of("c", 1, "relax", "c-r01-0002", "mlip"), "cpu")
+    stage = chain(Doubler().make("x"), "phonon")
+    run(Flow([other, stage]))
+    assert output(store, other)["factor"] == output(store, stage)["factor"] == 2
+    assert store.attempts.find_one({"attempt": "c-relax-p1"})["state"] == "planned"
+
+
+def test_the_newest_overrides_win(store, run):
+    plan(store, "relax", {"maker": {"factor": 5}}, 1)
+    plan(store, "relax", {"maker": {"factor": 7}}, 2)
+    work = chain(Doubler().make("x"), "relax")
+    run(work)
+    assert output(store, work)["factor"] == 7
+
+
+def test_restart_from_the_last_geometry(store, run):
+    from pymatgen.core import Lattice, Structure
+
+    start = Structure(Lattice.cubic(4.2), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    later = Structure(Lattice.cubic(4.1), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    work = chain(Doubler().make(start), "relax")
+    run(work)
+    store.attempts.update_one({}, {"$set": {"last_geometry": later.as_dict()}})
+    plan(store, "relax", {"restart": True})
+    store.launchpad.rerun_fw(store.launchpad.get_fw_ids()[0])
+    run()
+    assert Structure.from_dict(output(store, work)["structure"]) == later
+
+
+def test_a_context_is_only_there_inside_a_task(store, run):
+    with pytest.raises(RuntimeError, match="nucleate work"):
+        current_task()
+    work = chain(what_i_see(), "relax")
+    run(work)
+    assert output(store, work) == {}
+
+
+def test_no_credential_ever_sits_in_the_database(store, run):
+    run(Flow([chain(fail(999), "relax"), chain(Nest().make("x"), "phonon")]))
+    password = store.address.password.get_secret_value() if store.address.password else None
+    assert password
+    for collection in store.database.list_collection_names():
+        for document in store.database[collection].find({}):
+            assert password not in repr(document)
+
+
+def test_names():
+    assert firework_name(block_of("c", 2, "sample")) == "c/r02/sample"
+    assert firework_name(block_of("c", 2, "judge", "c-r02-0001")) == "c/r02/judge/c-r02-0001"
