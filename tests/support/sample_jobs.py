@@ -1,0 +1,78 @@
+"""Small tasks and jobs for tests of the runtime, importable by worker processes through PYTHONPATH."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+from fireworks import FiretaskBase, Firework, FWAction, Workflow, explicit_serialize
+from jobflow import Flow, Response, job
+
+
+def note(path: str, line: str) -> None:
+    """Append a line in one write, so that processes can share the file."""
+    with Path(path).open("ab", buffering=0) as file:
+        file.write(f"{line}\n".encode())
+
+
+@explicit_serialize
+class Act(FiretaskBase):
+    """Note that it ran, then do what its parameters say."""
+
+    required_params = ("tag", "notes")
+
+    def run_task(self, fw_spec):
+        note(self["notes"], f"{self['tag']} {sorted(k for k in fw_spec if k.startswith('from_'))}")
+        tag, notes = self["tag"], self["notes"]
+        if self.get("fail"):
+            raise ValueError("told to fail")
+        time.sleep(self.get("seconds", 0))
+        detours = [chain([f"{tag}-detour1", f"{tag}-detour2"], notes)] if self.get("detour") else []
+        additions = [chain([f"{tag}-addition"], notes)] if self.get("addition") else []
+        return FWAction(update_spec={f"from_{tag}": 1}, detours=detours, additions=additions)
+
+
+def act(tag: str, notes: str, parents=None, spec=None, **params) -> Firework:
+    return Firework([Act(tag=tag, notes=notes, **params)], name=tag, parents=parents, spec=spec)
+
+
+def chain(tags: list[str], notes: str) -> Workflow:
+    fireworks: list[Firework] = []
+    for tag in tags:
+        fireworks.append(act(tag, notes, parents=fireworks[-1:]))
+    return Workflow(fireworks)
+
+
+@job
+def leaf(value: int, notes: str, seconds: float = 0.0) -> int:
+    note(notes, f"leaf {value}")
+    time.sleep(seconds)
+    return value
+
+
+@job
+def collect(values: list[int], notes: str) -> int:
+    note(notes, f"collect {values}")
+    return sum(values)
+
+
+@job
+def plan(n: int, notes: str, seconds: float = 0.0) -> Response:
+    """Replace itself by n leaves and their sum."""
+    note(notes, f"plan {n}")
+    leaves = [leaf(i, notes, seconds) for i in range(n)]
+    for i, one in enumerate(leaves):
+        one.name = f"leaf {i}"
+    total = collect([one.output for one in leaves], notes)
+    total.name = "collect of plan"
+    return Response(replace=Flow([*leaves, total], output=total.output))
+
+
+@job
+def spawn_and_wait(notes: str, seconds: float) -> int:
+    """Start a process, as DFT jobs do, and wait for it."""
+    process = subprocess.Popen(["sleep", str(seconds)])
+    note(notes, f"spawned {process.pid} by {os.getpid()}")
+    return process.wait()

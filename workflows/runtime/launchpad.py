@@ -1,0 +1,258 @@
+"""A LaunchPad that signs what it holds: claims and workflow locks carry the name of the process that made them.
+
+FireWorks' own are anonymous: RESERVED says nothing of who reserved, ``locked: True`` nothing of who locked, so nobody
+can tell a crash from a slow worker. Documents stay FireWorks' own and mix with those of plain FireWorks and ``lpad``.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+import traceback
+import uuid
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from fireworks import LaunchPad
+from fireworks.core.launchpad import LockedWorkflowError
+from pymongo import DESCENDING
+from pymongo.errors import ConnectionFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fireworks import Firework, Workflow
+
+CLAIMED_BY = "claimed_by"
+"""Field of a RESERVED firework: who is about to run it. FireWorks drops it when it writes the launch."""
+
+_LOCK_PATIENCE_S = 300.0  # as FireWorks' WFLOCK_EXPIRATION_SECS
+_CHOICES = 8
+
+
+class DatabaseAway(BaseException):
+    """The database went away while FireWorks' documents were being written; the worker waits and repairs.
+
+    Not an ``Exception``: ``Rocket.run`` makes a FIZZLED launch of every one.
+    """
+
+
+class CampaignLaunchPad(LaunchPad):  # type: ignore[misc]  # FireWorks ships no types
+    """FireWorks' LaunchPad with signed claims and locks; make one with :meth:`signed`."""
+
+    owner: str
+    """Name of this process, see :class:`workflows.runtime.identity.ProcessName`."""
+    _token: str | None = None
+    _claimed: Firework | None = None
+
+    @classmethod
+    def signed(cls, launchpad: LaunchPad, owner: str) -> CampaignLaunchPad:
+        """Sign with ``owner`` what is done through the connection of another LaunchPad."""
+        made = cls.__new__(cls)
+        made.__dict__.update(launchpad.__dict__, owner=owner, backup_launch_data={}, backup_fw_data={})
+        return made
+
+    # -- claims -------------------------------------------------------------------------------------------------------
+
+    def claim(self, query: dict[str, Any]) -> Firework | None:
+        """Reserve a READY firework, signed; its run is then started by ``Rocket(launchpad, fworker, fw_id)``.
+
+        One whose workflow document isn't there (yet, or any more) is passed over: FireWorks would reserve it, wait
+        300 s for the workflow and then fizzle it.
+
+        Parameters
+        ----------
+        query : dict
+            As ``FWorker.query``.
+
+        Returns
+        -------
+        Firework or None
+            ``None`` if nothing is READY.
+        """
+        wanted = {**query, "state": "READY"}
+        order = [("spec._priority", DESCENDING)]
+        passed_over: list[int] = []
+        while found := list(self.fireworks.find(wanted, {"fw_id": 1, "spec._priority": 1}, sort=order, limit=_CHOICES)):
+            ids = [fw["fw_id"] for fw in found]
+            placed = {n for wf in self.workflows.find({"nodes": {"$in": ids}}, {"nodes": 1}) for n in wf["nodes"]}
+            # workers that look at the same time try them in different orders, so that few claims are lost
+            random.shuffle(found)
+            found.sort(key=lambda fw: -(fw.get("spec", {}).get("_priority") or 0))
+            for fw in found:
+                if fw["fw_id"] in placed and (claimed := self._claim(fw["fw_id"])):
+                    self._claimed = claimed
+                    return claimed
+            passed_over += [fw_id for fw_id in ids if fw_id not in placed]
+            wanted["fw_id"] = {"$nin": passed_over}
+        return None
+
+    def _get_a_fw_to_run(
+        self, query: dict[str, Any] | None = None, fw_id: int | None = None, checkout: bool = True
+    ) -> Firework | None:
+        """Hand over what was claimed."""
+        claimed, self._claimed = self._claimed, None
+        if claimed is not None and claimed.fw_id == fw_id:
+            return claimed
+        return super()._get_a_fw_to_run(query, fw_id, checkout)
+
+    def _claim(self, fw_id: int) -> Firework | None:
+        mine = {"state": "RESERVED", "updated_on": datetime.now(UTC), CLAIMED_BY: self.owner}
+        if not self.fireworks.find_one_and_update(
+            {"fw_id": fw_id, "state": "READY"}, {"$set": mine}, projection={"fw_id": 1}
+        ):
+            return None
+        try:
+            firework = self.get_fw_by_id(fw_id)
+        except ConnectionFailure:
+            raise
+        except Exception:  # noqa: BLE001 - any code of any task may be imported here
+            # as FireWorks: what can't be loaded fizzles, with the traceback, and does not stop the worker
+            detail = {"_message": "FireWork failed to deserialize", "_stacktrace": traceback.format_exc()}
+            self.fireworks.update_one(
+                {"fw_id": fw_id, "state": "RESERVED"},
+                {
+                    "$set": {"state": "FIZZLED", "spec._exception_details": detail, "updated_on": datetime.now(UTC)},
+                    "$unset": {CLAIMED_BY: ""},
+                },
+            )
+            # no refresh: it would load the firework again
+            self.workflows.update_one({"nodes": fw_id}, {"$set": {f"fw_states.{fw_id}": "FIZZLED"}})
+            return None
+        return firework if self._check_fw_for_uniqueness(firework) else None
+
+    # -- locks --------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def locked(self, fw_id: int, patience_s: float = _LOCK_PATIENCE_S) -> Iterator[None]:
+        """Hold the signed lock of a firework's workflow.
+
+        Raises
+        ------
+        LockedWorkflowError
+            If somebody else kept it for ``patience_s``.
+        ValueError
+            If the firework has no workflow.
+        """
+        token = uuid.uuid4().hex
+        deadline = time.monotonic() + patience_s
+        pause = 0.02
+        while not self.workflows.find_one_and_update(
+            {"nodes": fw_id, "locked": {"$exists": False}},
+            {"$set": {"locked": {"by": self.owner, "token": token}}},
+            projection={"_id": 1},
+        ):
+            if not self.workflows.find_one({"nodes": fw_id}, {"_id": 1}):
+                raise ValueError(f"firework {fw_id} has no workflow")
+            if time.monotonic() > deadline:
+                raise LockedWorkflowError(f"the workflow of firework {fw_id} is locked by somebody else")
+            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no cryptography
+            pause = min(1.0, pause * 1.5)
+        with self._holding(token):
+            yield
+
+    @contextmanager
+    def taken_over(self, workflow: dict[str, Any]) -> Iterator[bool]:
+        """Hold a lock that somebody dead left, if it is still the one observed; yields whether we got it.
+
+        Parameters
+        ----------
+        workflow : dict
+            Its document, with ``_id``, ``locked`` and ``updated_on`` as observed.
+        """
+        token = uuid.uuid4().hex
+        observed = {name: workflow[name] for name in ("_id", "locked", "updated_on")}
+        if not self.workflows.find_one_and_update(
+            observed, {"$set": {"locked": {"by": self.owner, "token": token}}}, projection={"_id": 1}
+        ):
+            yield False
+            return
+        with self._holding(token):
+            yield True
+
+    @contextmanager
+    def _holding(self, token: str) -> Iterator[None]:
+        self._token = token
+        try:
+            yield
+        except (ConnectionFailure, DatabaseAway):
+            # the update is half done: the lock stays, and marks the workflow for repair
+            self._token = None
+            raise
+        except BaseException:
+            self._unlock(token)
+            raise
+        else:
+            self._unlock(token)
+
+    def _unlock(self, token: str) -> None:
+        self._token = None
+        self.workflows.update_one({"locked.token": token}, {"$unset": {"locked": ""}})
+
+    def _update_wf(self, wf: Workflow, updated_ids: list[int]) -> None:
+        """Write changed fireworks and then the workflow document, the latter only while the lock is still ours.
+
+        Raises
+        ------
+        LockedWorkflowError
+            If the lock was taken from us; what we had to add is done again by repair, from the stored launch.
+        """
+        if self._token is None:
+            super()._update_wf(wf, updated_ids)
+            return
+        old_new = self._upsert_fws([wf.id_fw[fw_id] for fw_id in updated_ids])
+        wf._reassign_ids(old_new)  # noqa: SLF001 - FireWorks has no public way
+        document = wf.to_db_dict()
+        document["locked"] = {"by": self.owner, "token": self._token}
+        if not self.workflows.find_one_and_replace({"locked.token": self._token}, document, projection={"_id": 1}):
+            raise LockedWorkflowError("the lock of this workflow was taken from us")
+
+    def _refresh_wf(self, fw_id: int) -> None:
+        """Bring a firework's state into its workflow and act on it, under a signed lock.
+
+        Raises
+        ------
+        DatabaseAway
+            If the connection was lost: FireWorks would mark the firework FIZZLED.
+        RuntimeError
+            As FireWorks: if the stored action can't be applied, which fizzles the firework.
+        """
+        try:
+            self.refresh(fw_id)
+        except LockedWorkflowError:
+            self.m_logger.warning("fw_id %s: its workflow is locked; repair will refresh it", fw_id)
+        except ConnectionFailure as error:
+            raise DatabaseAway(str(error)) from error
+        except Exception as error:
+            self.fireworks.update_one({"fw_id": fw_id}, {"$set": {"state": "FIZZLED"}})
+            self.workflows.update_one({"nodes": fw_id}, {"$set": {"state": "FIZZLED", f"fw_states.{fw_id}": "FIZZLED"}})
+            raise RuntimeError(f"can't refresh the workflow of firework {fw_id}: {error}") from error
+
+    def refresh(self, fw_id: int, patience_s: float = _LOCK_PATIENCE_S) -> None:
+        """Refresh a firework's workflow; like ``_refresh_wf``, but errors come as they are."""
+        with self.locked(fw_id, patience_s):
+            workflow = self.get_wf_by_fw_id_lzyfw(fw_id)
+            self._update_wf(workflow, workflow.refresh(fw_id))
+
+    # -- a database that goes away ------------------------------------------------------------------------------------
+
+    def ping_launch(self, launch_id: int, ptime: datetime | None = None, checkpoint: Any = None) -> None:
+        """Say that a launch lives; a missed heartbeat is not worth a job."""
+        try:
+            super().ping_launch(launch_id, ptime, checkpoint)
+        except ConnectionFailure as error:
+            self.m_logger.warning("launch %s: no heartbeat (%s)", launch_id, error)
+
+    def complete_launch(self, launch_id: int, action: Any = None, state: str = "COMPLETED") -> Any:
+        """Store what a launch did and apply it.
+
+        Raises
+        ------
+        DatabaseAway
+            If the connection was lost: the launch is then either stored, and repair applies it, or it is run again.
+        """
+        try:
+            return super().complete_launch(launch_id, action, state)
+        except ConnectionFailure as error:
+            raise DatabaseAway(str(error)) from error

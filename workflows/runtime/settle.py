@@ -1,0 +1,109 @@
+"""Finish what a workflow update left half done, from facts alone: stored launches, fireworks and links.
+
+FireWorks writes an update one document after another, under a lock: first fireworks (new children, then the firework
+itself, then changed ones), then the workflow document, which alone knows links. A crash in between leaves the lock
+behind, so the lock marks exactly the workflows to look at. Writes that were lost are made again:
+
+* a firework that is done while its workflow does not know it yet: what its launch decided is applied again, whole;
+  children of the first try that no workflow links are orphans, which repair removes;
+* a firework that was reset while its workflow still says done: a re-run broke off before its children were reset, and
+  is finished, or they would be taken for done.
+
+Until then fireworks that the broken update made READY too early are held back, for FireWorks refuses a detour before
+children that may run.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from workflows.runtime.identity import is_dead
+from workflows.runtime.launchpad import CLAIMED_BY
+
+if TYPE_CHECKING:
+    from workflows.runtime.launchpad import CampaignLaunchPad
+
+DONE = frozenset({"COMPLETED", "FIZZLED"})
+RESTING = frozenset({"DEFUSED", "PAUSED", "ARCHIVED"})
+_CLAIM_PATIENCE_S = 5.0
+
+
+class NotNow(Exception):  # noqa: N818 - not an error
+    """A live worker is between claiming a firework of this workflow and writing its launch; try again later."""
+
+
+def settle(launchpad: CampaignLaunchPad, workflow: dict[str, Any]) -> str:
+    """Bring a workflow whose lock is held by the caller to the state that an undisturbed update would have left.
+
+    Parameters
+    ----------
+    launchpad : CampaignLaunchPad
+        Holding the lock, see ``taken_over``.
+    workflow : dict
+        The workflow document.
+
+    Returns
+    -------
+    str
+        What was done, in words.
+
+    Raises
+    ------
+    NotNow
+        If a live worker is claiming one of its fireworks just now.
+    """
+    nodes: list[int] = workflow["nodes"]
+    known = {int(fw_id): state for fw_id, state in workflow["fw_states"].items()}
+    parents = {int(child): ids for child, ids in workflow["parent_links"].items()}
+    _hold_back(launchpad, known, parents)
+    facts = _claims_written(launchpad, nodes)
+
+    unapplied = [fw_id for fw_id in nodes if facts[fw_id] in DONE and known[fw_id] != facts[fw_id]]
+    # FireWorks acts on a change of state: as if it were still running
+    launchpad.fireworks.update_many(
+        {"fw_id": {"$in": unapplied}, "state": {"$in": list(DONE)}, "launches": {"$ne": []}},
+        {"$set": {"state": "RUNNING"}},
+    )
+    unbacked = {
+        fw["fw_id"]
+        for fw in launchpad.fireworks.find(
+            {"fw_id": {"$in": nodes}, "state": {"$in": list(DONE)}, "launches": []}, {"fw_id": 1}
+        )
+    }
+    wf = launchpad.get_wf_by_fw_id_lzyfw(nodes[0])
+    updated: set[int] = set()
+    reset = [fw_id for fw_id in nodes if known[fw_id] in DONE and facts[fw_id] not in DONE | RESTING]
+    for fw_id in reset:
+        for child in wf.links[fw_id]:
+            if wf.id_fw[child].state != "WAITING":
+                updated |= set(wf.rerun_fw(child, updated))
+    for fw_id in sorted(nodes):
+        state = wf.id_fw[fw_id].state
+        if state == "RESERVED" or fw_id in unbacked:
+            # refresh would make READY what somebody has claimed, or what FireWorks could not even load
+            wf.fw_states[fw_id] = state
+        elif state not in DONE or wf.fw_states[fw_id] != state:
+            updated |= set(wf.refresh(fw_id, updated))
+    launchpad._update_wf(wf, list(updated))  # noqa: SLF001 - FireWorks has no public way
+    parts = [f"re-applied {unapplied}"] * bool(unapplied) + [f"finished the re-run of {reset}"] * bool(reset)
+    return "; ".join(parts) or "nothing was lost"
+
+
+def _hold_back(launchpad: CampaignLaunchPad, known: dict[int, str], parents: dict[int, list[int]]) -> None:
+    """Make READY fireworks WAITING whose parents the workflow does not know to be done."""
+    early = [fw_id for fw_id, ids in parents.items() if any(known[parent] not in DONE for parent in ids)]
+    launchpad.fireworks.update_many({"fw_id": {"$in": early}, "state": "READY"}, {"$set": {"state": "WAITING"}})
+
+
+def _claims_written(launchpad: CampaignLaunchPad, nodes: list[int]) -> dict[int, str]:
+    """Read the fireworks' states once nobody alive is between a claim and its launch, in which nobody may write."""
+    fields = {"fw_id": 1, "state": 1, CLAIMED_BY: 1}
+    deadline = time.monotonic() + _CLAIM_PATIENCE_S
+    while True:
+        found = list(launchpad.fireworks.find({"fw_id": {"$in": nodes}}, fields))
+        if not any(fw["state"] == "RESERVED" and CLAIMED_BY in fw and not is_dead(fw[CLAIMED_BY]) for fw in found):
+            return {fw["fw_id"]: fw["state"] for fw in found}
+        if time.monotonic() > deadline:
+            raise NotNow
+        time.sleep(0.05)
