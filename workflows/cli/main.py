@@ -1,0 +1,105 @@
+"""The ``nucleate`` command: what there is, in the order in which people need it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import version as installed_version
+from typing import TYPE_CHECKING
+
+import typer
+
+from workflows.cli import results, server, starting, watching
+from workflows.cli.errors import INTERRUPTED, REFUSED, explain
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_ABOUT = """Verified crystals seed the next generation.
+
+Nucleate searches for crystals that meet a target, in rounds. A generator
+proposes crystals; cheap checks throw most of them away; an engine verifies the
+most promising (energy above hull, phonons, properties); and what was verified,
+good and bad, teaches the generator before the next round:
+
+  propose > screen > pre-relax > select > verify > learn > next round
+
+A first campaign of your own:
+
+  nucleate init oxides                    # then edit oxides/campaign.yaml
+  nucleate launch oxides/campaign.yaml
+  nucleate work -C oxides                 # any number of times, side by side
+  nucleate status -C oxides --watch
+  nucleate report -C oxides
+"""
+
+START, RUN, WATCH, RESULTS, AROUND = "Start", "Run", "Watch", "Results", "Around it"
+
+app = typer.Typer(
+    help=_ABOUT,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="`nucleate COMMAND --help` tells more. Exit code: 0 done, 1 work is left that needs somebody, 2 refused.",
+)
+app.command(rich_help_panel=START)(starting.init)
+app.command(rich_help_panel=START)(starting.check)
+app.command(rich_help_panel=START)(starting.launch)
+app.command(rich_help_panel=WATCH)(watching.status)
+app.command(rich_help_panel=WATCH)(watching.failures)
+app.command(rich_help_panel=RESULTS)(results.report)
+app.command(rich_help_panel=RESULTS)(results.export)
+app.add_typer(server.app, name="server", rich_help_panel=AROUND)
+
+
+@app.command(rich_help_panel=AROUND)
+def version() -> None:
+    """Print the version."""
+    sys.stdout.write(f"nucleate {installed_version('nucleate')}\n")
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line.
+
+    Returns
+    -------
+    int
+        Its exit code; every error has become a message on stderr.
+    """
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(args=list(arguments), prog_name="nucleate", standalone_mode=False)
+        sys.stdout.flush()
+    except typer.TyperException as error:
+        _usage(error)
+        return REFUSED
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read us (head, less) has seen enough; Python must not complain when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # noqa: BLE001 - the one place where errors become messages
+        from workflows.cli.output import complain
+
+        complain(explain(error))
+        return REFUSED
+    return code if isinstance(code, int) else 0
+
+
+def _usage(error: typer.TyperException) -> None:
+    from workflows.cli.output import complain
+
+    context = getattr(error, "ctx", None)
+    # With no arguments the message is the help itself.
+    if type(error).__name__ == "NoArgsIsHelpError":
+        sys.stderr.write(f"{error.format_message()}\n")
+        return
+    hint = f"\n`{context.command_path} --help` tells what it takes" if context is not None else ""
+    complain(f"{error.format_message()}{hint}")
+
+
+def main() -> None:
+    """Run the command line of this process and exit."""
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,146 @@
+"""``init``, ``check``, ``launch``: from nothing to a campaign in the launchpad."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from workflows.cli import options, output
+from workflows.cli.context import CAMPAIGN_FILE
+from workflows.cli.errors import REFUSED, RefusedError
+
+if TYPE_CHECKING:
+    from workflows.campaign import LaunchResult
+    from workflows.spec import CampaignSpec
+
+File = Annotated[Path, typer.Argument(help="The campaign's YAML file.", metavar="FILE")]
+
+
+def init(
+    directory: Annotated[Path, typer.Argument(help="A new directory; its name becomes the campaign's.", metavar="DIR")],
+) -> None:
+    """Write a commented campaign.yaml to start from."""
+    path = write_template(directory)
+    output.say(f"wrote {path}")
+    output.say(f"next: edit it, then  nucleate check {path}  and  nucleate launch {path}")
+
+
+def write_template(directory: Path) -> Path:
+    """Write a new campaign's file; nothing that is there is ever overwritten."""
+    from workflows.spec_file import template
+
+    path = directory / CAMPAIGN_FILE
+    if path.exists():
+        raise RefusedError(f"{path} is there already; choose another directory, or edit that file")
+    text = template(campaign_name(directory))
+    directory.mkdir(parents=True, exist_ok=True)
+    with path.open("x", encoding="utf-8") as stream:
+        stream.write(text)
+    return path
+
+
+def campaign_name(directory: Path) -> str:
+    """Make a campaign's name of a directory's."""
+    name = re.sub(r"[^a-z0-9_-]+", "-", directory.expanduser().resolve().name.lower()).strip("-_")[:40]
+    if not name:
+        raise RefusedError(f"{directory} makes no name for a campaign; use letters or digits")
+    return name
+
+
+def check(file: File, as_json: options.AsJson = False) -> None:
+    """Tell everything that is wrong with a campaign file; nothing is submitted."""
+    from workflows.checks import CHECKS
+    from workflows.spec_file import SpecError, check_file
+
+    if not as_json:
+        checked = check_file(file, CHECKS)
+        for line in output.problem_lines(checked.warnings):
+            output.say(line)
+        output.say(f"{file} is right.")
+        for line in preview(checked.spec):
+            output.say(f"  {line}")
+        return
+    try:
+        problems = list(check_file(file, CHECKS).warnings)
+    except SpecError as error:
+        problems = error.problems
+    errors = any(problem.level == "error" for problem in problems)
+    output.print_json({"file": str(file), "ok": not errors, "problems": [vars(problem) for problem in problems]})
+    if errors:
+        raise typer.Exit(REFUSED)
+
+
+def preview(spec: CampaignSpec) -> list[str]:
+    """Say in words what a campaign will do."""
+    systems = spec.chemistry.chemical_systems()
+    shown = ", ".join("-".join(system) for system in systems[:6]) + (
+        f", ... ({len(systems)})" if len(systems) > 6 else ""
+    )
+    targets = [f"phonons {spec.targets.phonons}", f"within {spec.targets.energy_above_hull.max:g} eV/atom of the hull"]
+    for name, wanted in spec.targets.properties.items():
+        low = f"at least {wanted.min:g}" if wanted.min is not None else ""
+        high = f"at most {wanted.max:g}" if wanted.max is not None else ""
+        targets.append(f"{name.replace('_', ' ')} {' and '.join(filter(None, (low, high)))} {wanted.unit}")
+    total = sum(share.share for share in spec.generator)
+    mix = " + ".join(f"{share.share / total:.0%} {share.name}" for share in spec.generator)
+    verified = min(spec.budget.verifications, spec.samples)
+    return [
+        f"campaign {spec.name}: {spec.rounds} rounds of {spec.samples} samples, up to {verified} verified in each",
+        f"crystals of {shown}; up to {spec.chemistry.max_atoms} atoms, neutrality {spec.chemistry.neutrality}",
+        f"a hit: {'; '.join(targets)}",
+        f"proposed by {mix}; verified by {spec.engine}, protocol {spec.protocol}; store {spec.store}",
+    ]
+
+
+def launch(
+    file: File,
+    directory: options.Directory = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Check a campaign file and put its first round into the launchpad.
+
+    Launching the same file again changes nothing (and repairs a launch that was cut short).
+    """
+    from workflows.checks import CHECKS
+    from workflows.spec_file import check_file
+
+    checked = check_file(file, CHECKS)
+    where = home_of(file, checked.spec.name, directory)
+    result = put_up(checked.spec, where)
+    if as_json:
+        output.print_json(vars(result) | {"directory": str(where)})
+        return
+    for line in output.problem_lines(checked.warnings):
+        output.say(line)
+    output.say(result.message)
+    if result.missing_reference:
+        output.say(f"before round 1 the reference set is completed for: {', '.join(result.missing_reference)}")
+    there = "" if where.resolve() == Path.cwd() else f" -C {where}"
+    output.say(f"next: nucleate work{there}, and in another terminal: nucleate status --watch{there}")
+
+
+def home_of(file: Path, name: str, directory: Path | None) -> Path:
+    """Choose the campaign's directory: the one named, the file's own, or a new one beside a file of another name.
+
+    Raises
+    ------
+    RefusedError
+        If another campaign lives there.
+    """
+    where = directory or (file.parent if file.name == CAMPAIGN_FILE else file.parent / name)
+    there = where / CAMPAIGN_FILE
+    if there.exists() and not there.samefile(file) and there.read_bytes() != file.read_bytes():
+        raise RefusedError(f"{there} is another campaign file; choose another directory with -C DIR")
+    return where
+
+
+def put_up(spec: CampaignSpec, directory: Path) -> LaunchResult:
+    """Open the campaign's store and launch it."""
+    from workflows.campaign import launch as launch_campaign
+    from workflows.runtime.store import open_store
+
+    with open_store(spec.store) as store:
+        return launch_campaign(spec, directory, store=store)
