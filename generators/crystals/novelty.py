@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
 from generators.crystals.duplicates import DEFAULT_TOLERANCES, DuplicateIndex, Prepared, Tolerances, prepared
 
 if TYPE_CHECKING:
@@ -50,7 +48,7 @@ class PrototypeIndex:
         return sum(map(len, self._entries.values()))
 
     def find(self, structure: Structure | Prepared) -> str | None:
-        """Give the label of the representative of this crystal's prototype (the most alike by AMD), or None."""
+        """Give the label of the first representative that this crystal matches, or None."""
         return next((label for label, _ in self._matches(prepared(structure))), None)
 
     def add(self, label: str, structure: Structure | Prepared) -> str | None:
@@ -70,15 +68,9 @@ class PrototypeIndex:
         return None
 
     def _matches(self, crystal: Prepared) -> Iterator[tuple[str, Prepared]]:
-        entries = self._entries.get(crystal.anonymous_formula, [])
-        distances = [float(np.abs(entry.fingerprint - crystal.fingerprint).max()) for _, entry in entries]
-        # The most alike first: any representative will do, and each one spared saves milliseconds.
-        for position in np.argsort(distances, kind="stable"):
-            label, entry = entries[position]
-            if (
-                distances[position] <= self.tolerances.amd
-                and len(entry.reduced) == len(crystal.reduced)
-                and self._matcher.fit_anonymous(entry.reduced, crystal.reduced, skip_structure_reduction=True)
+        for label, entry in self._entries.get(crystal.anonymous_formula, ()):
+            if entry.may_match(crystal, self.tolerances) and self._matcher.fit_anonymous(
+                entry.reduced, crystal.reduced, skip_structure_reduction=True
             ):
                 yield label, entry
 
