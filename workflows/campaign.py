@@ -10,6 +10,7 @@ from pymongo.errors import DuplicateKeyError
 
 from workflows.engines.registry import make_engine
 from workflows.generator_states import initial_generator, save_state
+from workflows.ledger import campaign_document
 from workflows.provenance import software_versions
 from workflows.records import now
 from workflows.reference_store import prepare_reference
@@ -89,7 +90,7 @@ def launch(spec: CampaignSpec, directory: Path, *, store: Store) -> LaunchResult
     directory.mkdir(parents=True, exist_ok=True)
     store.write_configs(directory)  # before the store is written to: a directory that refuses leaves nothing behind
     created = existing is None and _store_campaign(spec, directory, store, engine)
-    stored = database.campaigns.find_one({"name": spec.name})
+    stored = campaign_document(database, spec.name)
     if not (directory / "campaign.yaml").exists():
         text = yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         (directory / "campaign.yaml").write_text(text)

@@ -6,17 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 from generators.crystals.novelty import KnownStructures
 from generators.data import known_structures
-
 from workflows.reference_store import campaign_reference
 
 if TYPE_CHECKING:
     from pymongo.database import Database
 
+    from workflows.runtime.blobs import Blobs
     from workflows.spec import CampaignSpec
 
 
-def known_structures_of(database: Database[Any], spec: CampaignSpec) -> KnownStructures:
+def known_structures_of(database: Database[Any], files: Blobs, spec: CampaignSpec) -> KnownStructures:
     """Gather the known structures of a campaign's chemistry, labelled by where they come from."""
     shipped = [(known.label, known.structure) for known in known_structures()]
-    reference = campaign_reference(database, spec.name)
-    return KnownStructures(shipped + [(f"reference {e.id}", e.structure) for e in reference.entries])
+    reference = campaign_reference(database, files, spec.name)
+    entries = [entry for part in reference.subsystems.values() for entry in part.entries]
+    return KnownStructures(shipped + [(f"reference {entry.id}", entry.crystal.structure()) for entry in entries])

@@ -7,6 +7,7 @@ argument: so rounds know the stages, and no stage knows rounds.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -103,10 +104,8 @@ def open_round(
         Whether this call added the workflow.
     """
     record = Round(campaign=campaign, round=number, generator_state=generator_state, control_state=control_state)
-    try:
+    with suppress(DuplicateKeyError):
         launchpad.db.rounds.insert_one(record.model_dump())
-    except DuplicateKeyError:
-        pass
     return ensure_workflow(launchpad, campaign, number)
 
 

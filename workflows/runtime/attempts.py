@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -55,11 +56,9 @@ def begin(
         started_at=now(),
         overrides=wanted,
     )
-    try:
+    # a duplicate is a retried write after the server came back: the first one did arrive
+    with suppress(DuplicateKeyError):
         database.attempts.insert_one(attempt.model_dump())
-    except DuplicateKeyError:
-        # a retried write after the server came back: the first one did arrive
-        pass
     return attempt.attempt
 
 

@@ -69,7 +69,7 @@ def close_round(database: Database[Any], files: Blobs, spec: CampaignSpec, numbe
     database.verdicts.update_many(
         {"candidate": {"$in": [v.candidate for v in verdicts]}, "counted_in": None}, {"$set": {"counted_in": number}}
     )
-    labelled = labelled_from(database, spec.name, verdicts)
+    labelled = labelled_from(database, verdicts)
     generator = load_state(files, current.generator_state).update(labelled)
     state = save_state(files, generator)
     summary = summarise(database, spec, number, late=len(late))
@@ -94,7 +94,7 @@ def close_round(database: Database[Any], files: Blobs, spec: CampaignSpec, numbe
     return closed
 
 
-def labelled_from(database: Database[Any], campaign: str, verdicts: list[Any]) -> list[Labelled]:
+def labelled_from(database: Database[Any], verdicts: list[Any]) -> list[Labelled]:
     """Translate verdicts into what generators learn from: generators know nothing of workflows."""
     from pymatgen.core import Structure
 

@@ -36,7 +36,8 @@ def gate(campaign: str, document: Any) -> dict[str, Any]:
     from workflows.reference import energy_above_hull
     from workflows.reference_store import campaign_reference
 
-    database = current_task().launchpad.db
+    task = current_task()
+    database = task.database
     spec = ledger.campaign_spec(database, campaign)
     engine = make_engine(spec.engine, spec.protocol)
     try:
@@ -44,7 +45,7 @@ def gate(campaign: str, document: Any) -> dict[str, Any]:
     except CausedError as error:
         error.stage = error.stage or "relax"
         raise
-    reference = campaign_reference(database, campaign)
+    reference = campaign_reference(database, task.files, campaign)
     above_hull, hull = energy_above_hull(
         result.structure, result.energy_ev_per_atom, reference, key=engine.reference_key
     )

@@ -38,7 +38,7 @@ def screen(campaign: str, round_number: int, after: Any) -> dict[str, int]:
     task = current_task()
     database = task.launchpad.db
     spec = ledger.campaign_spec(database, campaign)
-    known = known_structures_of(database, spec)
+    known = known_structures_of(database, task.files, spec)
     earlier = list(ledger.read_candidates(database, campaign, {"$lt": round_number}, control=False))
     counts = {"valid": 0, "unique": 0, "passed": 0}
     for control in (False, True):
@@ -57,7 +57,7 @@ def screen_all(
     """Screen a round's candidates in the order of their index."""
     from pymatgen.core import Structure
 
-    from generators.crystals.duplicates import DuplicateIndex
+    from generators.crystals.duplicates import DuplicateIndex, Prepared
 
     index = DuplicateIndex()
     for candidate in earlier:
@@ -66,10 +66,9 @@ def screen_all(
     for candidate in batch:
         structure = Structure.from_dict(candidate.structure)
         reasons = invalid_because(structure, spec)
-        twin = None if reasons else index.find(structure)
-        known_as = None if reasons else known.match(structure)
-        if not reasons and twin is None:
-            index.add(candidate.candidate, structure)
+        prepared = Prepared(structure)
+        twin = None if reasons else index.add(candidate.candidate, prepared)
+        known_as = None if reasons else known.match(prepared)
         unique = not reasons and twin is None
         yield (
             candidate,

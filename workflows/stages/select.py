@@ -1,0 +1,183 @@
+"""select: spends the round's verification budget on what may well be stable, novel and on target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from jobflow import Flow, OnMissing, Response, job
+
+from workflows import ledger
+from workflows.records import Novelty, Selected
+from workflows.runtime.context import current_task
+from workflows.stages.dress import LIGHT, block_of, dress
+from workflows.stages.feedback import feedback
+from workflows.stages.verification import verify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from pymongo.database import Database
+
+    from generators.crystals.duplicates import Prepared
+    from generators.crystals.novelty import KnownStructures
+    from workflows.acquisition import Outcome
+    from workflows.records import Candidate
+    from workflows.reference import ReferenceSet
+    from workflows.spec import CampaignSpec
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What is known of a pre-relaxed candidate before the budget is spent."""
+
+    candidate: Candidate
+    prepared: Prepared | None
+    block: Selected
+
+
+@job
+def select(campaign: str, round_number: int, after: Any, open_next: Callable[..., bool]) -> Response:
+    """Find what is unique and novel after pre-relaxation, choose what is verified, and add its verification.
+
+    Controls are looked at in the same way, for comparison, but never verified.
+
+    Parameters
+    ----------
+    after : any
+        What has to be done before; only orders the graph.
+    open_next : callable
+        Handed on to feedback.
+    """
+    from pymatgen.core import Structure
+
+    from workflows.acquisition import AcquisitionInput, choose
+    from workflows.engines.registry import make_engine
+    from workflows.known import known_structures_of
+    from workflows.reference_store import campaign_reference
+
+    del after
+    task = current_task()
+    database = task.database
+    spec = ledger.campaign_spec(database, campaign)
+    reference = campaign_reference(database, task.files, campaign)
+    known = known_structures_of(database, task.files, spec)
+    earlier = list(ledger.read_candidates(database, campaign, {"$lt": round_number}, control=False))
+    found: dict[bool, list[_Found]] = {}
+    for control in (False, True):
+        batch = ledger.read_candidates(database, campaign, round_number, control=control)
+        found[control] = look_at(batch, earlier, known, reference)
+    eligible = [
+        AcquisitionInput(f.candidate.candidate, f.prepared.structure, f.block.screening_e_hull_ev_per_atom)
+        for f in found[False]
+        if f.block.novel and f.prepared is not None
+    ]
+    history = outcomes(database, spec, round_number)
+    chosen = {c.candidate: c for c in choose(eligible, history, spec.targets, spec.budget.verifications, spec.seed)}
+    for item in found[False] + found[True]:
+        choice = chosen.get(item.candidate.candidate)
+        block = item.block
+        if choice is not None:
+            update = {
+                "score": choice.score,
+                "score_parts": choice.parts,
+                "selected": choice.selected,
+                "reason": choice.reason,
+            }
+            block = block.model_copy(update=update)
+        ledger.write_block(database, item.candidate.candidate, "select", block)
+
+    engine = make_engine(spec.engine, spec.protocol)
+    work: list[Any] = []
+    judges = []
+    for name in sorted(c.candidate for c in chosen.values() if c.selected):
+        relaxed = ledger.get_candidate(database, name).prerelax
+        assert relaxed is not None  # noqa: S101 - only pre-relaxed candidates are eligible
+        assert relaxed.structure is not None  # noqa: S101 - the same
+        chain, last = verify(spec, engine, round_number, name, Structure.from_dict(relaxed.structure))
+        work += chain
+        judges.append(last)
+    closing = feedback(campaign, round_number, [j.output for j in judges], open_next)
+    dress(closing, block_of(campaign, round_number, "feedback", engine=spec.engine), LIGHT)
+    closing.config.on_missing_references = OnMissing.NONE
+    counts = {"selected": len(judges), "novel": sum(f.block.novel for f in found[False])}
+    return Response(output=counts, replace=Flow([*work, closing]))
+
+
+def look_at(
+    batch: Iterable[Candidate], earlier: Sequence[Candidate], known: KnownStructures, reference: ReferenceSet
+) -> list[_Found]:
+    """Find, in the order of their index, which relaxed candidates are unique and novel, and how far from the hull."""
+    from pymatgen.core import Structure
+
+    from generators.crystals.duplicates import DuplicateIndex, Prepared
+    from generators.crystals.symmetry import spacegroup_symbol
+    from workflows.screening import screening_hull
+
+    before = DuplicateIndex()
+    for candidate in earlier:
+        if candidate.prerelax and candidate.prerelax.structure:
+            before.add(candidate.candidate, Structure.from_dict(candidate.prerelax.structure))
+    inside = DuplicateIndex()
+    hull = screening_hull(reference)
+    found = []
+    for candidate in batch:
+        if candidate.screen is None or not candidate.screen.passed:
+            continue
+        relaxed = candidate.prerelax
+        if relaxed is None or relaxed.structure is None or relaxed.energy_ev_per_atom is None:
+            why = relaxed.error if relaxed is not None else "it was never pre-relaxed"
+            block = Selected(unique=True, novel=False, selected=False, reason=f"no screening energy: {why}")
+            found.append(_Found(candidate, None, block))
+            continue
+        structure = Structure.from_dict(relaxed.structure)
+        prepared = Prepared(structure)
+        twin = inside.add(candidate.candidate, prepared) or before.find(prepared)
+        known_as = known.match(prepared)
+        novel = twin is None and known_as is None
+        levels = known.novelty(prepared) if novel else None
+        reason = ""
+        if twin is not None:
+            reason = f"relaxes to the same crystal as {twin}"
+        elif known_as is not None:
+            reason = f"relaxes to a known crystal: {known_as}"
+        block = Selected(
+            unique=twin is None,
+            novel=novel,
+            novelty=Novelty(composition=levels.composition, prototype=levels.prototype, skeleton=levels.skeleton)
+            if levels
+            else None,
+            duplicate_of=twin,
+            known_as=known_as,
+            spacegroup=spacegroup_symbol(structure),
+            screening_e_hull_ev_per_atom=hull.above(structure.composition, relaxed.energy_ev_per_atom),
+            selected=False,
+            reason=reason,
+        )
+        found.append(_Found(candidate, prepared, block))
+    return found
+
+
+def outcomes(database: Database[Any], spec: CampaignSpec, round_number: int) -> list[Outcome]:
+    """Gather what earlier rounds verified, for the surrogate behind the acquisition."""
+    from pymatgen.core import Structure
+
+    from workflows.acquisition import Outcome
+
+    history = []
+    for verdict in ledger.read_verdicts(database, spec.name, round={"$lt": round_number}):
+        candidate = ledger.get_candidate(database, verdict.candidate)
+        if candidate.select is None or candidate.prerelax is None or candidate.prerelax.structure is None:
+            continue
+        judged = verdict.phonon.judgement
+        history.append(
+            Outcome(
+                candidate=verdict.candidate,
+                structure=Structure.from_dict(candidate.prerelax.structure),
+                screening_e_hull_ev_per_atom=candidate.select.screening_e_hull_ev_per_atom,
+                e_hull_ev_per_atom=verdict.energy_above_hull_ev_per_atom,
+                properties={name: p.value for name, p in verdict.properties.items()},
+                phonons_stable=judged == "stable" if judged in {"stable", "unstable"} else None,
+            )
+        )
+    return history
