@@ -232,7 +232,6 @@ class CampaignSpec(_Part):
     targets: Targets = Field(Targets(), description="what a hit must meet")
     generator: tuple[GeneratorShare, ...] = Field(
         (GeneratorShare(name="ion_exchange", share=0.6), GeneratorShare(name="random", share=0.4)),
-        min_length=1,
         max_length=20,
         description="one generator, or a mix with shares",
     )
@@ -260,6 +259,8 @@ class CampaignSpec(_Part):
     @classmethod
     def _one_or_a_mix(cls, value: Any) -> Any:
         """Accept ``ion_exchange``, ``{ion_exchange: 0.6, random: 0.4}`` and the full list."""
+        if not value:
+            raise ValueError("is empty; name a generator, such as ion_exchange")
         if isinstance(value, str):
             return ({"name": value},)
         if isinstance(value, dict) and "name" not in value:

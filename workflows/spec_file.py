@@ -99,7 +99,7 @@ def check_text(text: str, checks: Sequence[Check] = (), source: str = "") -> Che
     try:
         spec = CampaignSpec.model_validate(data)
     except ValidationError as error:
-        faults = _telling(error.errors(include_url=False))
+        faults = error.errors(include_url=False)
         problems += [_from_pydantic(fault, root) for fault in faults]
         found = _check_the_rest(data, [fault["loc"] for fault in faults], checks)
     else:
@@ -182,7 +182,7 @@ def _not_a_mapping(data: Any) -> Problem:
 def _check_the_rest(data: dict[str, Any], faults: Iterable[KeyPath], checks: Sequence[Check]) -> list[Problem]:
     """Ask the checks about what is right in a file with errors; what they say of its broken parts is dropped."""
     for depth in (2, 1):
-        dropped = {fault[:depth] for fault in faults}
+        dropped = {fault[: 1 if fault[0] in _STAND_IN else depth] for fault in faults}
         rest = copy.deepcopy(data)
         for path in dropped:
             _drop(rest, path)
@@ -242,18 +242,6 @@ def _from_pydantic(fault: ErrorDetails, root: yaml.Node | None) -> Problem:
     return Problem(_dotted(path), _in_words(fault, path), line=line, value=value)
 
 
-def _telling(faults: list[ErrorDetails]) -> list[ErrorDetails]:
-    """Leave out "too short" of a list whose items are wrong: pydantic counts the right ones."""
-
-    def echoes(fault: ErrorDetails) -> bool:
-        loc = fault["loc"]
-        return fault["type"] == "too_short" and any(
-            len(f["loc"]) > len(loc) and f["loc"][: len(loc)] == loc for f in faults
-        )
-
-    return [fault for fault in faults if not echoes(fault)]
-
-
 def _in_words(fault: ErrorDetails, path: KeyPath) -> str:
     kind, context = fault["type"], fault.get("ctx", {})
     model, field = _described(path)
@@ -288,8 +276,6 @@ def _in_words(fault: ErrorDetails, path: KeyPath) -> str:
         keys = ", ".join(model.model_fields) if model is not None else ""
         empty = "is empty; fill it in or remove the key. It" if fault["input"] is None else ""
         return f"{empty} must be a mapping with keys from: {keys}".strip()
-    if kind == "too_short":
-        return f"is empty{about}"
     if kind.removesuffix("_type") in _KINDS:
         return f"must be {_KINDS[kind.removesuffix('_type')]}{about}"
     return f"{fault['msg'][0].lower()}{fault['msg'][1:]}{about}"

@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 _ABOUT = """Verified crystals seed the next generation.
 
 Nucleate searches for crystals that meet a target, in rounds. A generator
-proposes crystals; cheap checks throw most of them away; an engine verifies the
-most promising (energy above hull, phonons, properties); and what was verified,
-good and bad, teaches the generator before the next round:
+proposes crystals; cheap checks throw most of them away; an engine verifies
+the most promising (energy above hull, phonons, properties); and what was
+verified, good and bad, teaches the generator before the next round:
 
   propose > screen > pre-relax > select > verify > learn > next round
 
 A first campaign of your own:
 
-  nucleate init oxides                    # then edit oxides/campaign.yaml
+  nucleate init oxides                   # then edit oxides/campaign.yaml
   nucleate launch oxides/campaign.yaml
-  nucleate work -C oxides                 # any number of times, side by side
-  nucleate status -C oxides --watch
+  nucleate work -C oxides
+  nucleate status -C oxides --watch      # in another terminal
   nucleate report -C oxides
 """
 
