@@ -1,0 +1,116 @@
+"""Which compositions a condition leaves open: element sets, stoichiometries, and the share of the largest sets."""
+
+from __future__ import annotations
+
+from functools import lru_cache, reduce
+from itertools import combinations
+from math import comb, gcd
+from typing import TYPE_CHECKING
+
+from pymatgen.core import Composition
+
+from generators.crystals.neutrality import neutral
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from generators.base import Condition, NeutralityRule
+
+COMPLEX_SHARE = 0.5
+"""Share of proposals with as many elements as the condition allows: small sets are many, known and soon exhausted."""
+MAX_STOICHIOMETRIES = 3000
+"""Most stoichiometries looked at for one element set; beyond it the formula unit is kept smaller."""
+
+
+def element_sets(condition: Condition) -> dict[int, list[tuple[str, ...]]]:
+    """List the distinct element sets that a condition allows, by their size.
+
+    Returns
+    -------
+    dict of int to list of tuple of str
+        Sizes ascending, sets sorted, symbols sorted inside each.
+    """
+    found: dict[int, set[tuple[str, ...]]] = {}
+    for system in condition.chemical_systems:
+        elements = sorted(set(system))
+        for size in range(max(1, condition.min_elements), min(len(elements), condition.max_elements) + 1):
+            found.setdefault(size, set()).update(combinations(elements, size))
+    return {size: sorted(found[size]) for size in sorted(found)}
+
+
+def complexity_shares(sizes: list[int]) -> dict[int, float]:
+    """Share the proposals between numbers of elements: half to the largest, the rest evenly.
+
+    Examples
+    --------
+    >>> complexity_shares([2, 3])
+    {2: 0.5, 3: 0.5}
+    >>> complexity_shares([3])
+    {3: 1.0}
+    """
+    if len(sizes) == 1:
+        return {sizes[0]: 1.0}
+    rest = (1 - COMPLEX_SHARE) / (len(sizes) - 1)
+    return {size: COMPLEX_SHARE if size == max(sizes) else rest for size in sorted(sizes)}
+
+
+@lru_cache(maxsize=200_000)
+def is_neutral(elements: tuple[str, ...], counts: tuple[int, ...], rule: NeutralityRule) -> bool:
+    """Tell whether a composition keeps a neutrality rule; a pure function, remembered because draws repeat."""
+    return neutral(Composition(dict(zip(elements, counts, strict=True))), rule)
+
+
+def _stoichiometries(n_elements: int, largest: int) -> Iterator[tuple[int, ...]]:
+    """Yield all reduced counts of ``n_elements`` elements with at most ``largest`` atoms in total."""
+    if n_elements == 1:
+        yield (1,)
+        return
+
+    def parts(left: int, room: int) -> Iterator[tuple[int, ...]]:
+        if left == 0:
+            yield ()
+            return
+        for count in range(1, room - left + 2):
+            for tail in parts(left - 1, room - count):
+                yield (count, *tail)
+
+    yield from (counts for counts in parts(n_elements, largest) if reduce(gcd, counts) == 1)
+
+
+@lru_cache(maxsize=10_000)
+def neutral_stoichiometries(
+    elements: tuple[str, ...], max_atoms: int, rule: NeutralityRule
+) -> tuple[tuple[int, ...], ...]:
+    """List the reduced stoichiometries of an element set that fit a cell and keep a neutrality rule.
+
+    Parameters
+    ----------
+    elements : tuple of str
+    max_atoms : int
+        Atoms in the primitive cell.
+    rule : {"strict", "permissive", "off"}
+
+    Returns
+    -------
+    tuple of tuple of int
+        Counts in the order of ``elements``, smallest formula units first. Formula units so large that there would be
+        more than MAX_STOICHIOMETRIES are left out.
+    """
+    if len(elements) > max_atoms:
+        return ()
+    largest = max_atoms
+    while largest > len(elements) and comb(largest, len(elements)) > MAX_STOICHIOMETRIES:
+        largest -= 1
+    counts = sorted(_stoichiometries(len(elements), largest), key=lambda c: (sum(c), c))
+    return tuple(c for c in counts if is_neutral(elements, c, rule))
+
+
+def anonymous(counts: tuple[int, ...]) -> str:
+    """Name a stoichiometry without its elements, fewest atoms first.
+
+    Examples
+    --------
+    >>> anonymous((4, 1, 2))
+    'AB2C4'
+    """
+    return "".join(chr(ord("A") + i) + (str(count) if count > 1 else "") for i, count in enumerate(sorted(counts)))

@@ -1,0 +1,124 @@
+"""Generators by name. Nothing is imported before it is asked for, so that listing them is instant."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from generators.base import Generator
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered generator.
+
+    Parameters
+    ----------
+    name : str
+    target : str
+        ``module:Class``.
+    summary : str
+        One line for people.
+    """
+
+    name: str
+    target: str
+    summary: str
+
+
+ENTRIES = (
+    Entry(
+        "ion_exchange",
+        "generators.ion_exchange:IonExchange",
+        "charge-balanced substitution into known prototypes; learns which substitutions and prototypes held",
+    ),
+    Entry(
+        "random",
+        "generators.random_symmetric:RandomSymmetric",
+        "random space group, Wyckoff positions and coordinates; learns which groups and stoichiometries held",
+    ),
+    Entry("mixture", "generators.mixture:Mixture", "several generators with shares"),
+)
+"""What is registered; the one place to add a generator."""
+
+
+def describe() -> list[dict[str, Any]]:
+    """List the registered generators.
+
+    Returns
+    -------
+    list of dict
+        ``name``, ``summary`` and ``target``, in the order of :data:`ENTRIES`.
+    """
+    return [{"name": entry.name, "summary": entry.summary, "target": entry.target} for entry in ENTRIES]
+
+
+def options_of(name: str) -> dict[str, Any]:
+    """Return the options a generator takes and their defaults (``inspect.Parameter.empty`` where one is needed).
+
+    Raises
+    ------
+    ValueError
+        If the name is not registered.
+    """
+    return {key: parameter.default for key, parameter in inspect.signature(_class(name)).parameters.items()}
+
+
+def make_generator(name: str, **options: Any) -> Generator:
+    """Make a generator that has learned nothing yet.
+
+    Parameters
+    ----------
+    name : str
+        A registered name.
+    **options : Any
+        Passed to its class.
+
+    Raises
+    ------
+    ValueError
+        If the name or an option is unknown, or an option's value is refused.
+    """
+    cls = _class(name)
+    parameters = inspect.signature(cls).parameters
+    unknown = sorted(set(options) - set(parameters))
+    if unknown:
+        raise ValueError(f"{name} has no option {', '.join(unknown)}; it has {', '.join(sorted(parameters)) or 'none'}")
+    missing = [key for key, p in parameters.items() if p.default is inspect.Parameter.empty and key not in options]
+    if missing:
+        raise ValueError(f"{name} needs the option {', '.join(missing)}")
+    try:
+        return cast("Generator", cls(**options))
+    except TypeError as error:
+        raise ValueError(f"{name}: an option has the wrong type: {error}") from error
+
+
+def load_generator(directory: Path) -> Generator:
+    """Load a saved state; ``generator.json`` says whose it is.
+
+    Raises
+    ------
+    ValueError
+        If ``generator.json`` is no state of a registered generator.
+    """
+    path = directory / "generator.json"
+    try:
+        name = json.loads(path.read_text())["name"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no saved generator: {error!r}") from error
+    return cast("Generator", _class(name).load(directory))
+
+
+def _class(name: str) -> Any:
+    for entry in ENTRIES:
+        if entry.name == name:
+            module, _, attribute = entry.target.partition(":")
+            return getattr(import_module(module), attribute)
+    known = ", ".join(entry.name for entry in ENTRIES)
+    raise ValueError(f"no generator is called {name!r}; known are {known}")
