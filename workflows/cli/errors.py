@@ -50,6 +50,8 @@ _OURS = {
     "workflows.ledger": ("NoSuchCampaignError",),
     "workflows.monitor.selector": ("SelectorError",),
     "workflows.report.collect": ("ReportError",),
+    "workflows.reference": ("ReferenceSetError",),
+    "workflows.causes": ("CausedError",),
 }
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from workflows.cli import results, server, starting, watching
+from workflows.cli import reference, results, server, starting, watching, working
 from workflows.cli.errors import INTERRUPTED, REFUSED, explain
 
 if TYPE_CHECKING:
@@ -46,10 +46,15 @@ app = typer.Typer(
 app.command(rich_help_panel=START)(starting.init)
 app.command(rich_help_panel=START)(starting.check)
 app.command(rich_help_panel=START)(starting.launch)
+app.command(rich_help_panel=START)(working.demo)
+app.command(rich_help_panel=RUN)(working.work)
+app.command(rich_help_panel=RUN)(working.reconcile)
 app.command(rich_help_panel=WATCH)(watching.status)
 app.command(rich_help_panel=WATCH)(watching.failures)
 app.command(rich_help_panel=RESULTS)(results.report)
 app.command(rich_help_panel=RESULTS)(results.export)
+app.command(rich_help_panel=RESULTS)(working.reproduce)
+app.add_typer(reference.app, name="reference", rich_help_panel=AROUND)
 app.add_typer(server.app, name="server", rich_help_panel=AROUND)
 
 

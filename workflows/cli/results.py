@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from workflows.cli import options, output
 from workflows.cli.context import open_campaign
 from workflows.cli.errors import RefusedError
+
+if TYPE_CHECKING:
+    from workflows.cli.context import Opened
+    from workflows.report.collect import ReportData
 
 
 class Format(StrEnum):
@@ -39,12 +43,8 @@ def report(
     as_json: options.AsJson = False,
 ) -> None:
     """Write the report: index.html (opens offline), report.json and a CIF of each hit."""
-    from workflows.report.collect import collect
-    from workflows.report.write import write_data
-
     with open_campaign(directory, campaign, store) as opened:
-        data = collect(opened.store.database, opened.name)
-        page = write_data(data, into)
+        page, data = write(opened, into)
     if as_json:
         from workflows.report.json_report import report_dict
 
@@ -54,6 +54,24 @@ def report(
 
     output.console().print(summary_table(data))
     output.say(f"wrote {page}")
+
+
+def write(opened: Opened, into: Path) -> tuple[Path, ReportData]:
+    """Write a campaign's report with its reference set; give the page and what it was made of."""
+    from workflows.reference_store import campaign_reference
+    from workflows.report.collect import collect
+    from workflows.report.hulls import HullEntry
+    from workflows.report.write import write_data
+
+    database = opened.store.database
+    data = collect(database, opened.name)
+    reference = campaign_reference(database, opened.store.files, opened.name)
+    entries = [
+        HullEntry(entry.formula, entry.energy_ev_per_atom, entry.id)
+        for part in reference.subsystems.values()
+        for entry in part.entries
+    ]
+    return write_data(data, into, entries), data
 
 
 def export(
@@ -71,7 +89,7 @@ def export(
     as_json: options.AsJson = False,
 ) -> None:
     """Write crystals as CIF, extended XYZ or JSON."""
-    from workflows.report.export import export as write
+    from workflows.report.export import export as write_crystals
 
     options.selector("", rounds, query=query)
     target = into
@@ -84,7 +102,7 @@ def export(
             chosen = tuple(sorted(v["candidate"] for v in database.verdicts.find(wanted.verdicts(), {"candidate": 1})))
             if not chosen:
                 raise RefusedError(f"none of the {which.value} of {opened.name} fits; nothing was written")
-        written = write(database, opened.name, format.value, target, which.value, candidates=chosen)
+        written = write_crystals(database, opened.name, format.value, target, which.value, candidates=chosen)
     if as_json:
         output.print_json({"path": str(target), "format": format.value, "candidates": written})
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -25,17 +26,17 @@ def init(
     """Write a commented campaign.yaml to start from."""
     path = write_template(directory)
     output.say(f"wrote {path}")
-    output.say(f"next: edit it, then  nucleate check {path}  and  nucleate launch {path}")
+    output.say(f"next: edit it, then  nucleate check {quote(str(path))}  and  nucleate launch {quote(str(path))}")
 
 
-def write_template(directory: Path) -> Path:
-    """Write a new campaign's file; nothing that is there is ever overwritten."""
+def write_template(directory: Path, name: str | None = None) -> Path:
+    """Write a new campaign's file, named after its directory by default; nothing is ever overwritten."""
     from workflows.spec_file import template
 
     path = directory / CAMPAIGN_FILE
     if path.exists():
         raise RefusedError(f"{path} is there already; choose another directory, or edit that file")
-    text = template(campaign_name(directory))
+    text = template(name or campaign_name(directory))
     directory.mkdir(parents=True, exist_ok=True)
     with path.open("x", encoding="utf-8") as stream:
         stream.write(text)
@@ -118,7 +119,7 @@ def launch(
     output.say(result.message)
     if result.missing_reference:
         output.say(f"before round 1 the reference set is completed for: {', '.join(result.missing_reference)}")
-    there = "" if where.resolve() == Path.cwd() else f" -C {where}"
+    there = "" if where.resolve() == Path.cwd() else f" -C {quote(str(where))}"
     output.say(f"next: nucleate work{there}, and in another terminal: nucleate status --watch{there}")
 
 

@@ -230,12 +230,14 @@ def _open(
     drawn = spec["samples"] + (spec["control"] if document["control_state"] is not None else 0)
     screened = [candidate["screen"] for candidate in candidates if candidate.get("screen")]
     decided = any(candidate.get("select") for candidate in candidates)
+    building = {"reference": _jobs(states["reference"])} if "reference" in states else {}
     return RoundStatus(
         number=number,
         state=document["state"],
         summary=summary,
         stages={stage: dict(states[stage]) for stage in (*STAGES, "?") if stage in states},
-        progress={
+        progress=building
+        | {
             "sample": Progress(len(candidates), drawn),
             "screen": Progress(len(screened), drawn),
             "prerelax": Progress(
@@ -246,6 +248,10 @@ def _open(
         },
         opened=_utc(document["claimed_at"]),
     )
+
+
+def _jobs(states: Counter[str]) -> Progress:
+    return Progress(states["COMPLETED"], states.total())
 
 
 def _summary_so_far(

@@ -1,0 +1,216 @@
+"""``work``, ``reconcile`` and ``demo``: what makes a campaign go on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from workflows.cli import options, output
+from workflows.cli.context import CAMPAIGN_FILE, campaign_directory, open_campaign
+from workflows.cli.errors import LEFT, RefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from workflows.monitor.status import Status
+    from workflows.runtime.repair import Repair
+    from workflows.runtime.worker import WorkResult
+
+Processes = Annotated[
+    int, typer.Option("--processes", "-p", help="Workers side by side.", min=1, max=512, metavar="N", show_default=True)
+]
+
+
+def work(
+    directory: options.Directory = None,
+    processes: Processes = 1,
+    threads: Annotated[int, typer.Option(help="Threads of each worker.", min=1, max=512, metavar="N")] = 1,
+    categories: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--category", help="Take only jobs of this kind (gpu, cpu, light); may be repeated.", metavar="KIND"
+        ),
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for more when no work is left.")] = False,
+    grace: Annotated[float, typer.Option(help="Seconds that jobs get to end after SIGTERM.", min=0)] = 30.0,
+    as_json: options.AsJson = False,
+) -> None:
+    """Take job after job until the campaign is done. Ctrl-C lets current jobs end; twice gives them back.
+
+    What an earlier crash left behind is mended first. Start it as often as you like, on as many machines as reach the
+    store.
+    """
+    found = campaign_directory(directory)
+    result, status = run_workers(
+        found, processes, threads=threads, categories=categories or [], wait=wait, grace_s=grace, quiet=as_json
+    )
+    if as_json:
+        output.print_json(vars(result) | {"state": status.state, "repairs": [vars(r) for r in result.repairs]})
+    else:
+        output.say(_told(result, status))
+    if status.state not in {"finished", "stopped"}:
+        raise typer.Exit(LEFT)
+
+
+def run_workers(
+    directory: Path,
+    processes: int,
+    *,
+    threads: int = 1,
+    categories: Sequence[str] = (),
+    wait: bool = False,
+    grace_s: float = 30.0,
+    quiet: bool = False,
+) -> tuple[WorkResult, Status]:
+    """Run workers in a campaign's directory with progress shown; tell how they ended and how the campaign stands."""
+    from contextlib import nullcontext
+
+    from workflows.cli.progress import watching
+    from workflows.monitor.status import campaign_status
+    from workflows.runtime.worker import work as run
+
+    with open_campaign(directory, None, None) as opened:
+        database = opened.store.database
+        shown: Any = nullcontext(lambda _event: None) if quiet else watching(database, opened.name)
+        with shown as progress:
+            result = run(
+                directory,
+                processes=processes,
+                campaign=opened.name,
+                categories=categories,
+                drain=not wait,
+                threads=threads,
+                grace_s=grace_s,
+                progress=progress,
+                extra=[claims_of(opened.name)],
+            )
+        return result, campaign_status(database, opened.name)
+
+
+def claims_of(campaign: str) -> Callable[[Any], list[Repair]]:
+    """Make the repair of rounds that were claimed and whose workflow was never added."""
+    from workflows.rounds import repair_claims
+    from workflows.runtime.repair import Repair
+
+    def mend(launchpad: Any) -> list[Repair]:
+        return [
+            Repair("campaign", None, f"added the workflow of {name}") for name in repair_claims(launchpad, campaign)
+        ]
+
+    return mend
+
+
+def _told(result: WorkResult, status: Status) -> str:
+    counts = f"{result.completed} jobs done, {result.failed} failed"
+    if result.repairs:
+        counts += f", {len(result.repairs)} repairs"
+    ends = {
+        "stopped": "stopped as asked; `nucleate work` goes on with it",
+        "aborted": f"stopped at once, {result.given_back} jobs given back; `nucleate work` goes on with it",
+        "workers_die": "the workers die again and again; see logs/worker-*.log",
+        "database_lost": "the database did not come back; see `nucleate server status`",
+    }
+    if status.state in {"finished", "stopped"}:
+        ending = f"the campaign is {status.state}{f': {status.why}' if status.why else ''}"
+    elif result.reason in ends:
+        ending = ends[result.reason]
+    elif status.needs_somebody:
+        ending = "the campaign is stuck; `nucleate status` tells on what"
+    else:
+        ending = "no work is left for this worker, but the campaign is not done; `nucleate status` tells more"
+    return f"{counts}; {ending}"
+
+
+def reconcile(
+    directory: options.Directory = None,
+    campaign: options.CampaignName = None,
+    store: options.StoreName = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be mended.")] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Find what crashes left behind, mend it, and tell what was done. Workers do the same when they start."""
+    from workflows.monitor.reconcile import reconcile as mend
+
+    with open_campaign(directory, campaign, store) as opened:
+        hooks = [] if dry_run else [claims_of(opened.name)]
+        found = mend(opened.store, opened.name, dry_run=dry_run, extra=hooks)
+    if as_json:
+        output.print_json(found.as_dict())
+        return
+    for line in found.lines():
+        output.say(line)
+
+
+def demo(
+    directory: Annotated[Path, typer.Argument(help="Where the campaign goes.", metavar="DIR")] = Path("demo"),
+    into: Annotated[Path, typer.Option("--output", "-o", help="Directory of the report.", metavar="DIR")] = Path(
+        "demo-report"
+    ),
+    processes: Annotated[
+        int | None,
+        typer.Option("--processes", "-p", help="Workers side by side (default: one a core, at most 4).", min=1, max=64),
+    ] = None,
+) -> None:
+    """Run a whole small campaign, from nothing to a report. A second run goes on where the first one was."""
+    from workflows.checks import CHECKS
+    from workflows.cli.results import write
+    from workflows.cli.starting import preview, put_up, write_template
+    from workflows.report.terminal import summary_table
+    from workflows.spec_file import load_spec
+
+    workers = processes or max(1, min(4, len(os.sched_getaffinity(0))))
+    path = directory / CAMPAIGN_FILE
+    if not path.exists():
+        write_template(directory, name="demo")
+    spec = load_spec(path, CHECKS)
+    output.say("This runs a whole campaign on this machine; no database, DFT code or GPU is needed:\n")
+    for line in preview(spec):
+        output.say(f"  {line}")
+    output.say(
+        f"\nIt takes about {_minutes(spec.rounds * spec.samples, workers)} with {workers} "
+        f"{'worker' if workers == 1 else 'workers'} and up to {2 + 1.5 * workers:.0f} GB of memory.\n"
+        f"The campaign is kept in {directory}, the report goes to {into}. Ctrl-C stops it; the same command goes on.\n"
+    )
+    result = put_up(spec, directory)
+    output.say(result.message)
+    ended, status = run_workers(directory, workers)
+    output.say(_told(ended, status))
+    if status.state not in {"finished", "stopped"}:
+        raise typer.Exit(LEFT)
+    with open_campaign(directory, None, None) as opened:
+        page, data = write(opened, into)
+    output.console().print(summary_table(data))
+    output.say(f"open {page}")
+
+
+def _minutes(samples: int, workers: int) -> str:
+    """Estimate a campaign's time from what the demo took on a 2-core machine: about 5 s of one core a sample."""
+    minutes = samples * 5.0 / 60 / workers + 1
+    return f"{minutes:.0f} to {2 * minutes:.0f} minutes"
+
+
+def reproduce(
+    candidate: Annotated[str, typer.Argument(help="A candidate's id.", metavar="CANDIDATE")],
+    directory: options.Directory = None,
+    campaign: options.CampaignName = None,
+    store: options.StoreName = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Make one crystal again from its generator's state and seed, and compare with what is stored."""
+    from workflows.reproduce import reproduce as again
+
+    with open_campaign(directory, campaign, store) as opened:
+        try:
+            steps = again(opened.store, candidate, progress=(lambda _: None) if as_json else output.say)
+        except LookupError as error:
+            raise RefusedError(str(error.args[0])) from error
+    if as_json:
+        output.print_json([vars(step) for step in steps])
+    else:
+        for step in steps:
+            output.say(f"{step.name:<9} {'the same' if step.same else 'DIFFERENT'}: {step.detail}")
+    if not all(step.same for step in steps):
+        raise typer.Exit(LEFT)
