@@ -29,6 +29,8 @@ from workflows.runtime.settings import NucleateSettings, StoreError, load_settin
 from workflows.runtime.supervisor import acquire, write_private
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pydantic import SecretStr
 
 USERNAME = "nucleate"
@@ -244,6 +246,23 @@ def _why(error: str, home: Path, port: int) -> str:
     return f"the embedded server can't start: {error}; {hint}"
 
 
+def revive(data_dir: Path) -> None:
+    """Start a server again that has died; leave one alone that was stopped on purpose, or whose directory is gone.
+
+    Parameters
+    ----------
+    data_dir : pathlib.Path
+
+    Raises
+    ------
+    StoreError
+        As :func:`ensure_running`.
+    """
+    home = _home(data_dir)
+    if home.exists() and _load(home / "state.json").get("state") != "stopped":
+        _ensure(home, load_settings(), only_revive=True)
+
+
 def ensure_running(data_dir: Path | None = None) -> ConnectionInfo:
     """Give the connection to a data directory's server, starting it if it isn't running.
 
@@ -265,34 +284,52 @@ def ensure_running(data_dir: Path | None = None) -> ConnectionInfo:
         password file is missing, corrupt or open to others, the port is taken, or the server doesn't come up.
     """
     settings = load_settings()
-    home = _home(data_dir or settings.data_dir)
+    known = _ensure(_home(data_dir or settings.data_dir), settings)
+    assert known is not None  # noqa: S101 - for the type checker: only a revival may decline
+    return known
+
+
+def _ensure(home: Path, settings: NucleateSettings, *, only_revive: bool = False) -> ConnectionInfo | None:
     try:
         known = _connection(home)
         if known and _answers(known.port) and _lock_is_held(home):
             return known
         label()
         _make_home(home)
+    except OSError as error:
+        raise _explain(error, home) from None
+    with _gate(home):
+        # Somebody may have stopped it, and removed all of it, while we waited at the gate.
+        if only_revive and _load(home / "state.json").get("state") in {None, "stopped"}:
+            return None
+        deadline = time.monotonic() + STOP_PATIENCE_SECONDS
+        # While its supervisor lives, the server may be coming back by itself.
+        while _lock_is_held(home) and time.monotonic() < deadline:
+            known = _connection(home)
+            if known and _answers(known.port):
+                return known
+            time.sleep(0.05)
+        try:
+            known = _prepare(home, settings)
+            _launch(home, known, settings)
+        except OSError as error:
+            raise _explain(error, home) from None
+        return known
+
+
+@contextlib.contextmanager
+def _gate(home: Path) -> Iterator[None]:
+    """Let one process at a time start or stop the server."""
+    try:
         gate = acquire(home / "start.lock", START_PATIENCE_SECONDS)
     except OSError as error:
         raise _explain(error, home) from None
     if gate is None:
         raise StoreError(f"another process has been starting the embedded server for too long; see {home}/server.log")
     try:
-        if _lock_is_held(home):
-            known = _connection(home)
-            # Its supervisor is alive (or just going): the server may be coming back by itself.
-            deadline = time.monotonic() + STOP_PATIENCE_SECONDS
-            while known and _lock_is_held(home) and time.monotonic() < deadline:
-                if _answers(known.port):
-                    return known
-                time.sleep(0.05)
-        known = _prepare(home, settings)
-        _launch(home, known, settings)
-    except OSError as error:
-        raise _explain(error, home) from None
+        yield
     finally:
         os.close(gate)
-    return known
 
 
 def status(data_dir: Path | None = None) -> ServerStatus:
@@ -327,6 +364,13 @@ def stop(data_dir: Path | None = None) -> bool:
         If it doesn't stop.
     """
     home = _home(data_dir or load_settings().data_dir)
+    if not home.exists():
+        return False
+    with _gate(home):  # whoever is just starting it must finish first
+        return _stop(home)
+
+
+def _stop(home: Path) -> bool:
     if not _lock_is_held(home):
         return False
     deadline = time.monotonic() + STOP_PATIENCE_SECONDS

@@ -2,8 +2,10 @@
 
 Started by :mod:`workflows.runtime.supervisor` and by nobody else; never imported by Nucleate, which speaks to it over
 TCP like to any MongoDB. What it adds to SecantusDB at run time, by wrapping the command handlers, is told in
-:func:`serialise_find_and_modify`.
+:class:`RetryRecord`.
 """
+
+# ruff: noqa: SLF001 - SecantusDB offers no other seams than its private ones; its version is pinned
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from secantus import auth, commands
+import bson
+from secantus import auth, commands, transactions
 from secantus.server import SecantusDBServer
 
 IDLE_EXIT = 64
@@ -36,24 +39,109 @@ Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 log = logging.getLogger("nucleate.embedded")
 
 
-def serialise_find_and_modify() -> None:
-    """Put one lock around findAndModify.
+class RetryRecord:
+    """Makes retryable writes survive the server: what MongoDB keeps on disk, SecantusDB keeps in memory only.
 
-    Two concurrent calls could both return the document as it was before either (8 x 100 increments gave 539 distinct
-    numbers), and FireWorks draws its ids that way.
+    A driver that loses its connection in the middle of a write sends it again under the same session and number. A
+    server that has been killed in between must know whether it had applied it, or a counter is drawn twice, a lock that
+    was taken is waited for, a job that was checked out is left behind. So each such write and the reply to it are
+    committed in one transaction, and a new server begins with the replies of the old one.
+
+    Writes go one at a time. That also closes the race in findAndModify: two concurrent calls could both return the
+    document as it was before either (8 x 100 increments gave 539 distinct numbers), and FireWorks draws its ids so.
+
+    Parameters
+    ----------
+    server : secantus.server.SecantusDBServer
+        Not started yet.
     """
-    lock = threading.Lock()
 
-    def locked(handler: Handler) -> Handler:
+    TABLE = "table:nucleate_retries"
+    COMMANDS = ("insert", "update", "delete", "findAndModify", "findandmodify")
+    LIFETIME_SECONDS = 1800.0
+    """As long as SecantusDB, and MongoDB, keep a session."""
+
+    def __init__(self, server: SecantusDBServer) -> None:
+        self._server = server
+        self._lock = threading.RLock()
+        session = server.storage._conn.open_session()
+        session.create(self.TABLE, "key_format=u,value_format=u")
+        session.close()
+
+    def restore(self) -> int:
+        """Give the server the replies of its predecessor, and forget those that nobody can ask for any more.
+
+        Returns
+        -------
+        int
+            How many are remembered.
+        """
+        kept = 0
+        oldest = time.time() - self.LIFETIME_SECONDS
+        with self._lock:
+            session = self._server.storage._conn.open_session()
+            cursor = session.open_cursor(self.TABLE, None)
+            stale = []
+            while cursor.next() == 0:
+                lsid, record = bytes(cursor.get_key()), bson.decode(bytes(cursor.get_value()))
+                if record["at"] < oldest:
+                    stale.append(lsid)
+                    continue
+                reply = bson.decode(record["reply"])
+                self._server.transactions.record_retryable(lsid, record["number"], record["identity"], reply)
+                kept += 1
+            cursor.reset()
+            for lsid in stale:
+                cursor.set_key(lsid)
+                cursor.remove()
+            session.close()
+        return kept
+
+    def install(self) -> None:
+        """Wrap the handlers of the four write commands."""
+        # With timeoutMS a driver sends the time that is left along, so a repetition differs from the first in it.
+        commands._RETRY_IDENTITY_IGNORED |= {"maxTimeMS"}
+        for name in self.COMMANDS:
+            if name in commands._HANDLERS:
+                commands._HANDLERS[name] = self._recorded(commands._HANDLERS[name])
+
+    def _recorded(self, handler: Handler) -> Handler:
         def run(doc: dict[str, Any], ctx: Any) -> dict[str, Any]:
-            with lock:
-                return handler(doc, ctx)
+            with self._lock:
+                if "txnNumber" not in doc or doc.get("autocommit") is False:
+                    return handler(doc, ctx)
+                return self._run(handler, doc, ctx)
 
         return run
 
-    for name in ("findAndModify", "findandmodify"):
-        if name in commands._HANDLERS:  # noqa: SLF001 - SecantusDB offers no other seam; the version is pinned
-            commands._HANDLERS[name] = locked(commands._HANDLERS[name])  # noqa: SLF001
+    def _run(self, handler: Handler, doc: dict[str, Any], ctx: Any) -> dict[str, Any]:
+        lsid, number = commands._txn_envelope(doc)
+        storage = self._server.storage
+        collection = doc[next(iter(doc))]
+        if isinstance(collection, str) and not storage.collection_exists(ctx.db_name, collection):
+            return handler(doc, ctx)
+        handle = storage.begin_user_transaction()
+        try:
+            with storage.use_user_transaction(handle):
+                reply = handler(doc, ctx)
+                if transactions._is_recordable_reply(reply):
+                    record = {
+                        "number": number,
+                        "identity": commands._retry_identity(doc),
+                        "reply": bson.encode(reply),
+                        "at": time.time(),
+                    }
+                    storage._cursor(self.TABLE)[lsid] = bson.encode(record)
+                    recorded = True
+                else:
+                    recorded = False
+            if recorded:
+                storage.commit_user_transaction(handle)
+                return reply
+        finally:
+            storage.abort_user_transaction(handle)  # a no-op after a commit
+        # A write that failed in part (a duplicate key among several) keeps what came before: run it as it always was.
+        return handler(doc, ctx)
 
 
 def seed_user(server: SecantusDBServer, username: str, password: str) -> None:
@@ -79,8 +167,8 @@ def report(descriptor: int, **facts: Any) -> None:
     os.write(descriptor, (json.dumps(facts) + "\n").encode())
 
 
-def watch(server: SecantusDBServer, lifeline: int, idle_seconds: float, stop: threading.Event) -> int:
-    """Serve until told to stop, left alone by all clients, or orphaned.
+def watch(server: SecantusDBServer, lifeline: int, directory: Path, idle_seconds: float, stop: threading.Event) -> int:
+    """Serve until told to stop, left alone by all clients, or orphaned by supervisor or directory.
 
     Returns
     -------
@@ -99,10 +187,13 @@ def watch(server: SecantusDBServer, lifeline: int, idle_seconds: float, stop: th
     last_seen = time.monotonic()
     step = min(1.0, idle_seconds / 4)
     while not stop.wait(step):
-        if server._active_conns > 0:  # noqa: SLF001 - the only count of open connections there is
+        if server._active_conns > 0:
             last_seen = time.monotonic()
         elif time.monotonic() - last_seen > idle_seconds:
             log.info("no client for %.0f s: stopping", idle_seconds)
+            return IDLE_EXIT
+        if not directory.exists():
+            log.info("the data directory is gone: stopping")
             return IDLE_EXIT
     log.info("stopping: %s", "the supervisor is gone" if orphaned.is_set() else "asked to")
     return 0
@@ -127,7 +218,6 @@ def main() -> int:
         signal.signal(number, lambda *_: stop.set())
 
     password = (options.directory / "password").read_text(encoding="utf-8").strip()
-    serialise_find_and_modify()
     try:
         server = SecantusDBServer(
             host="127.0.0.1",
@@ -139,6 +229,9 @@ def main() -> int:
             cache_size=options.cache,
         )
         seed_user(server, options.username, password)
+        record = RetryRecord(server)
+        record.restore()
+        record.install()
     except Exception as error:
         log.exception("the database can't be opened")
         report(options.report_fd, error=f"its database can't be opened: {error}")
@@ -150,10 +243,10 @@ def main() -> int:
         report(options.report_fd, error=f"port {options.port} on 127.0.0.1 can't be used: {error.strerror}")
         return CANNOT_START_EXIT
     report(options.report_fd, ready=True)
-    code = watch(server, options.lifeline_fd, options.idle_seconds, stop)
+    code = watch(server, options.lifeline_fd, options.directory, options.idle_seconds, stop)
     # Closing a listening socket does not wake the thread in accept(); shutting it down does, which saves 2 s.
     with contextlib.suppress(OSError):
-        server._socket.shutdown(socket.SHUT_RDWR)  # noqa: SLF001
+        server._socket.shutdown(socket.SHUT_RDWR)
     server.stop()
     return code
 

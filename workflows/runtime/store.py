@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
@@ -19,8 +20,11 @@ from fireworks import LaunchPad
 from jobflow import JobStore
 from pydantic import SecretStr
 from pymongo import ASCENDING, MongoClient
+from pymongo.collection import Collection
 from pymongo.errors import (
+    AutoReconnect,
     ConfigurationError,
+    CursorNotFound,
     DuplicateKeyError,
     InvalidURI,
     OperationFailure,
@@ -43,8 +47,8 @@ from workflows.runtime.supervisor import write_private
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pymongo.collection import Collection
     from pymongo.database import Database
+    from pymongo.results import DeleteResult
 
 LAUNCHPAD_FILE = "my_launchpad.yaml"
 JOBFLOW_FILE = "jobflow.yaml"
@@ -155,8 +159,47 @@ class Address:
         }
 
 
+def retrying(function: Callable[[], T], seconds: float = 90.0) -> T:
+    """Repeat an operation while the server is away.
+
+    Needed only where drivers don't repeat by themselves: ``*_many`` with a filter, indexes, and reading more than one
+    batch (about 100 documents) of a cursor.
+
+    Parameters
+    ----------
+    function : callable
+        Must be safe to run twice, and take its cursor to the end: ``retrying(lambda: list(collection.find()))``.
+    seconds : float
+        Time after which the error is raised.
+
+    Raises
+    ------
+    pymongo.errors.AutoReconnect
+        If the server is still away then.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return function()
+        except (AutoReconnect, CursorNotFound):
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(0.2)
+
+
+class _PatientCollection(Collection[Document]):
+    """Repeats ``delete_many``, which drivers don't although it is safe; add_wf begins with one."""
+
+    def delete_many(self, *args: Any, **kwargs: Any) -> DeleteResult:
+        return retrying(lambda: super(_PatientCollection, self).delete_many(*args, **kwargs))
+
+
 class QuietLaunchPad(LaunchPad):  # type: ignore[misc]
-    """A LaunchPad whose ``repr`` doesn't show the password, which FireWorks' own does."""
+    """A LaunchPad whose ``repr`` hides the password (FireWorks' own doesn't) and whose add_wf outlasts a restart."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.fireworks = _PatientCollection(self.db, "fireworks")
 
     def __repr__(self) -> str:
         return f"<LaunchPad {self.name}>"
@@ -177,7 +220,7 @@ class _Reviver(ServerHeartbeatListener):
     def failed(self, event: ServerHeartbeatFailedEvent) -> None:  # noqa: ARG002 - which heartbeat doesn't matter
         """Start the server again, or wait until whoever does has done it."""
         try:
-            embedded.ensure_running(self.data_dir)
+            embedded.revive(self.data_dir)
         except StoreError as error:
             log.warning("%s", error)
 
@@ -368,7 +411,11 @@ def _probe(address: Address, timeout_seconds: float) -> None:
 
 
 def _open(address: Address, timeout_seconds: float) -> Store:
-    translated(address, _probe)(address, timeout_seconds)
+    if address.data_dir is None:
+        translated(address, _probe)(address, timeout_seconds)
+    else:
+        # It was running a moment ago; if it dies just now it comes back by itself.
+        translated(address, retrying)(lambda: _probe(address, timeout_seconds), address.retry_ms / 1000)
     document = address.launchpad_document()
     options = document.pop("mongoclient_kwargs")
     document.pop("nucleate")
@@ -404,7 +451,7 @@ def open_store(profile: str = EMBEDDED, settings: NucleateSettings | None = None
     settings = settings or load_settings()
     address = _address(profile, settings)
     store = _open(address, settings.store_timeout_seconds)
-    translated(address, store.ensure_indexes)()
+    translated(address, retrying)(store.ensure_indexes, settings.retry_seconds)
     return store
 
 

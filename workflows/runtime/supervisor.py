@@ -108,7 +108,7 @@ class Supervisor:
     def record(self, state: str, **facts: Any) -> None:
         """Write ``state.json``; a full disk must not take a healthy server down, so errors are only logged."""
         facts |= {"state": state, "supervisor": os.getpid(), "port": self.port, "token": self.token}
-        facts["server"] = self.server.pid if self.server else None
+        facts["server"] = self.server.pid if self.server and state == "running" else None
         facts["at"] = time.time()
         try:
             write_private(self.directory / "state.json", json.dumps(facts))
@@ -162,8 +162,8 @@ class Supervisor:
         # The server holds the reading end and sees the end of file when we are gone, however we died.
         lifeline, _held = os.pipe()
         failures = 0
-        self.record("starting")
         while not self.stopping:
+            self.record("starting")
             reason = self.start(lock, lifeline)
             if reason is None:
                 failures = 0
@@ -178,8 +178,8 @@ class Supervisor:
                 return 1
             print(f"the server died (exit code {code}); starting it again", file=sys.stderr, flush=True)  # noqa: T201
             time.sleep(0.1 * failures)
-        self.server = None
-        self.record("stopped")
+        # Who was stopped on purpose is not brought back by a worker that still runs.
+        self.record("stopped" if self.stopping else "idle")
         return 0
 
 
