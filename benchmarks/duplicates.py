@@ -1,0 +1,193 @@
+"""Duplicate search: how fast, and does it say what StructureMatcher says.
+
+Candidates are decorated prototypes (each substitution once) with random volumes, strains and displacements; some are
+planted again as copies: permuted, translated, rotated, in another cell, as a supercell, or all of these at once. Timed:
+grouping all of them. Then checked: every copy is in the group of its original, and every pair called duplicate passes
+``StructureMatcher.fit`` on the structures as they came. On the most crowded compositions the groups are compared with
+``StructureMatcher.group_structures``, both on one core.
+
+Run ``python benchmarks/duplicates.py`` (100,000 candidates), or ``--n 2000 --compare 300`` for a short one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: the processes share the cores
+
+import numpy as np
+from pymatgen.core import Element, Lattice, Structure
+
+from generators.crystals.duplicates import DEFAULT_TOLERANCES, group
+from generators.data import Prototype, prototypes
+
+ELEMENTS = [Element.from_Z(z).symbol for z in range(3, 50) if not Element.from_Z(z).is_noble_gas and z not in (43, 44)]
+SHARES = {2: 0.6, 3: 0.35, 4: 0.05}  # of candidates with so many elements
+KINDS = ("permuted", "translated", "rotated", "other cell", "supercell", "all at once")
+
+
+def decorate(prototype: Prototype, elements: list[str], rng: np.random.Generator) -> Structure:
+    """Put elements on a prototype; in two of three cases strain it and displace the atoms a little."""
+    old = sorted(prototype.structure.symbol_set)
+    species = [elements[old.index(site.specie.symbol)] for site in prototype.structure]
+    volume = sum(4 / 3 * np.pi * Element(symbol).atomic_radius ** 3 for symbol in species) * rng.uniform(1.2, 1.8)
+    matrix, frac = prototype.structure.lattice.matrix, prototype.structure.frac_coords
+    distortion = rng.choice([0.0, 0.02, 0.05])
+    strain = rng.normal(0, distortion, (3, 3))
+    matrix = matrix @ (np.eye(3) + (strain + strain.T) / 2)
+    matrix *= (volume / abs(np.linalg.det(matrix))) ** (1 / 3)
+    frac = frac + rng.normal(0, distortion, frac.shape) @ np.linalg.inv(matrix)
+    return Structure(Lattice(matrix), species, frac)
+
+
+def candidates(n: int, rng: np.random.Generator) -> list[Structure]:
+    """Make decorated prototypes, no substitution into one prototype twice."""
+    made: list[Structure] = []
+    seen: set[tuple[str, ...]] = set()
+    pools = {k: prototypes(8, k) for k in SHARES}
+    while len(made) < n:
+        pool = pools[int(rng.choice(list(SHARES), p=list(SHARES.values())))]
+        prototype = pool[rng.integers(len(pool))]
+        elements = [str(e) for e in rng.choice(ELEMENTS, prototype.n_elements, replace=False)]
+        if (key := (prototype.tag, *elements)) not in seen:
+            seen.add(key)
+            made.append(decorate(prototype, elements, rng))
+    return made
+
+
+def random_rotation(rng: np.random.Generator) -> np.ndarray:
+    """Give a random rotation: the orthogonal factor of a random matrix, with determinant one."""
+    q, r = np.linalg.qr(rng.normal(size=(3, 3)))
+    q *= np.sign(np.diag(r))
+    q *= np.sign(np.linalg.det(q))
+    return q
+
+
+def unimodular(rng: np.random.Generator) -> np.ndarray:
+    """Give a random integer matrix of determinant one: a product of shears."""
+    matrix = np.eye(3, dtype=int)
+    for _ in range(3):
+        i, j = rng.permutation(3)[:2]
+        shear = np.eye(3, dtype=int)
+        shear[i, j] = rng.choice([-2, -1, 1, 2])
+        matrix = shear @ matrix
+    return matrix
+
+
+def copy_of(structure: Structure, kind: str, rng: np.random.Generator) -> Structure:
+    """Describe the same crystal in another way."""
+    copy = structure.copy()
+    if kind in ("supercell", "all at once"):
+        copy.make_supercell(rng.permutation([2, 1, 1 if len(copy) > 4 else 2]).tolist(), to_unit_cell=False)
+    matrix, frac, species = copy.lattice.matrix, copy.frac_coords, copy.species
+    if kind in ("other cell", "all at once"):
+        change = unimodular(rng)
+        matrix, frac = change @ matrix, frac @ np.linalg.inv(change)
+    if kind in ("rotated", "all at once"):
+        matrix = matrix @ random_rotation(rng).T
+    if kind in ("translated", "all at once"):
+        frac = frac + rng.random(3)
+    if kind in ("permuted", "all at once"):
+        order = rng.permutation(len(species))
+        frac, species = frac[order], [species[i] for i in order]
+    return Structure(Lattice(matrix), species, frac, to_unit_cell=True)
+
+
+def fits(pair: tuple[Structure, Structure]) -> bool:
+    """Ask StructureMatcher alone, at the tolerances that the search states."""
+    return bool(DEFAULT_TOLERANCES.matcher().fit(*pair))
+
+
+def crowded(structures: list[Structure], n: int) -> list[Structure]:
+    """Pick whole compositions, the most crowded first, up to n structures."""
+    buckets: dict[str, list[int]] = defaultdict(list)
+    for i, structure in enumerate(structures):
+        buckets[structure.composition.reduced_formula].append(i)
+    chosen: list[int] = []
+    for bucket in sorted(buckets.values(), key=lambda b: (-len(b), b)):
+        chosen += bucket[: n - len(chosen)]
+    return [structures[i] for i in sorted(chosen)]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the benchmark; exit 1 if a copy was missed, a duplicate invented, or groups differ."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--n", type=int, default=100_000, help="candidates, planted copies included")
+    parser.add_argument("--planted", type=float, default=0.05, help="share of planted copies")
+    parser.add_argument("--compare", type=int, default=2000, help="candidates also grouped by group_structures")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    args = parser.parse_args(argv)
+
+    rng = np.random.default_rng(args.seed)
+    n_copies = int(args.n * args.planted)
+    base = candidates(args.n - n_copies, rng)
+    originals = rng.choice(len(base), n_copies, replace=False)
+    kinds = [KINDS[i % len(KINDS)] for i in range(n_copies)]
+    mixed = base + [copy_of(base[o], kind, rng) for o, kind in zip(originals, kinds, strict=True)]
+    order = rng.permutation(len(mixed))
+    structures = [mixed[i] for i in order]
+    place = {int(old): new for new, old in enumerate(order)}
+
+    start = time.perf_counter()
+    groups = group(structures, processes=args.processes)
+    seconds = time.perf_counter() - start
+
+    leader = {member: members[0] for members in groups for member in members}
+    pairs = [(members[0], member) for members in groups for member in members[1:]]
+    missed = [
+        kind
+        for number, (original, kind) in enumerate(zip(originals, kinds, strict=True))
+        if leader[place[int(original)]] != leader[place[len(base) + number]]
+    ]
+    with ProcessPoolExecutor(args.processes, mp_context=get_context("spawn")) as pool:
+        verdicts = list(pool.map(fits, [(structures[a], structures[b]) for a, b in pairs], chunksize=100))
+
+    sample = crowded(structures, args.compare)
+    start = time.perf_counter()
+    ours = group(sample)
+    ours_seconds = time.perf_counter() - start
+    matcher = DEFAULT_TOLERANCES.matcher()
+    start = time.perf_counter()
+    theirs = matcher.group_structures(sample)
+    theirs_seconds = time.perf_counter() - start
+    number = {id(structure): i for i, structure in enumerate(sample)}
+    theirs_sorted = sorted(sorted(number[id(s)] for s in members) for members in theirs)
+
+    result = {
+        "candidates": len(structures),
+        "planted": n_copies,
+        "compositions": len({s.composition.reduced_formula for s in structures}),
+        "processes": args.processes,
+        "seconds": round(seconds, 1),
+        "groups": len(groups),
+        "pairs_called_duplicate": len(pairs),
+        "missed": len(missed),
+        "missed_kinds": sorted(missed),
+        "invented": verdicts.count(False),
+        "compared": len(sample),
+        "compared_groups": len(ours),
+        "group_structures_groups": len(theirs_sorted),
+        "same_groups": ours == theirs_sorted,
+        "compared_seconds": round(ours_seconds, 2),
+        "group_structures_seconds": round(theirs_seconds, 2),
+        "times_faster": round(theirs_seconds / ours_seconds, 1),
+    }
+    if args.json:
+        print(json.dumps(result))
+    else:
+        for key, value in result.items():
+            print(f"{key:26} {value}")
+    return 0 if not missed and not result["invented"] and result["same_groups"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
