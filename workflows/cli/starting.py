@@ -109,7 +109,7 @@ def launch(
     from workflows.spec_file import check_file
 
     checked = check_file(file, CHECKS)
-    where = home_of(file, checked.spec.name, directory)
+    where = home_of(file, checked.spec, directory)
     result = put_up(checked.spec, where)
     if as_json:
         output.print_json(vars(result) | {"directory": str(where)})
@@ -123,7 +123,7 @@ def launch(
     output.say(f"next: nucleate work{there}, and in another terminal: nucleate status --watch{there}")
 
 
-def home_of(file: Path, name: str, directory: Path | None) -> Path:
+def home_of(file: Path, spec: CampaignSpec, directory: Path | None) -> Path:
     """Choose the campaign's directory: the one named, the file's own, or a new one beside a file of another name.
 
     Raises
@@ -131,10 +131,17 @@ def home_of(file: Path, name: str, directory: Path | None) -> Path:
     RefusedError
         If another campaign lives there.
     """
-    where = directory or (file.parent if file.name == CAMPAIGN_FILE else file.parent / name)
+    from workflows.spec_file import SpecError, load_spec
+
+    where = directory or (file.parent if file.name == CAMPAIGN_FILE else file.parent / spec.name)
     there = where / CAMPAIGN_FILE
-    if there.exists() and not there.samefile(file) and there.read_bytes() != file.read_bytes():
-        raise RefusedError(f"{there} is another campaign file; choose another directory with -C DIR")
+    if there.exists() and not there.samefile(file):
+        try:
+            same = load_spec(there).sha256() == spec.sha256()
+        except SpecError:
+            same = False
+        if not same:
+            raise RefusedError(f"{there} is another campaign's file; choose another directory with -C DIR")
     return where
 
 

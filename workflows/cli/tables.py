@@ -78,7 +78,8 @@ def _stages(opened: RoundStatus) -> Table:
         table.add_column(state.lower(), justify="right", style="red" if state == "FIZZLED" else None)
     table.add_column("candidates", justify="right")
     for stage, counts in opened.stages.items():
-        progress = opened.progress.get("verify" if stage == "judge" else stage)
+        # the jobs of a reference set are no candidates, and a verdict is what judge makes of one
+        progress = opened.progress.get({"judge": "verify", "reference": ""}.get(stage, stage))
         told = "" if progress is None else f"{progress.done} of {'?' if progress.total is None else progress.total}"
         table.add_row(stage, *(str(counts.get(state, "")) for state in present), told)
     return table
