@@ -1,0 +1,1 @@
+"""What verifies: one contract (``base``), one registry, and the engines behind it."""

@@ -281,6 +281,17 @@ class MlipEngine:
             steps=options.steps,
         )
 
+    def relax_now(self, structure: Structure) -> Result:
+        """Relax in this process, without a job: what building reference sets is made of.
+
+        Raises
+        ------
+        CausedError
+            As :meth:`read`, and 601 if the crystal explodes.
+        """
+        maker = self.relax_maker()
+        return self.read(type(maker).make.original(maker, structure))
+
     def read(self, document: Any) -> Result:
         """Read a relax or static document (pydantic or plain).
 

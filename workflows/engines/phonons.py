@@ -60,9 +60,9 @@ def choose_supercell(
         length = round(shortest_repeat(structure, matrix), 2)
         short = length < min_length
         ranked.append((short, -length if short else 0.0, n_atoms, -length, matrix.T.tolist()))
-    for _, _, n_atoms, _, matrix in sorted(ranked):
-        if n_atoms * count_displacements(structure, matrix, symprec) <= max_displaced_atoms:
-            return matrix
+    for _, _, n_atoms, _, columns in sorted(ranked):
+        if n_atoms * count_displacements(structure, columns, symprec) <= max_displaced_atoms:
+            return columns
     return [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
 
 
