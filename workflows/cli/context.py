@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from workflows.runtime.store import Store
 
 CAMPAIGN_FILE = "campaign.yaml"
+LAUNCHPAD_FILE = "my_launchpad.yaml"
+"""What launch writes; named again here because importing the store takes a second."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,6 @@ def campaign_directory(directory: Path | None) -> Path:
             f"there is no {CAMPAIGN_FILE} {where}: go to a campaign's directory, name it with -C DIR, "
             "or name the campaign with --campaign NAME; `nucleate init DIR` starts a new one"
         )
-    from workflows.runtime.store import LAUNCHPAD_FILE
-
     if not (found / LAUNCHPAD_FILE).exists():
         raise RefusedError(
             f"the campaign in {found.resolve()} is not launched yet: nucleate launch {found / CAMPAIGN_FILE}"
@@ -65,20 +65,21 @@ def open_campaign(directory: Path | None, name: str | None, profile: str | None)
     NoSuchCampaignError
         If the store has no such campaign.
     """
-    from workflows.ledger import campaign_document
-    from workflows.runtime.store import open_store, open_store_from_files
-
     if name is None and profile is not None:
         raise RefusedError("--store goes with --campaign NAME; a campaign's directory knows its store")
     if name is not None and directory is not None:
         raise RefusedError("give -C DIR or --campaign NAME, not both")
-    if name is not None:
+    found = campaign_directory(directory) if name is None else None
+    from workflows.ledger import campaign_document
+    from workflows.runtime.store import open_store, open_store_from_files
+
+    if found is None:
+        assert name is not None  # noqa: S101 - a directory was looked for otherwise
         with open_store(profile or "embedded") as store:
             document = campaign_document(store.database, name)
             there = Path(document["directory"])
             yield Opened(name, store, there if there.is_dir() else None)
         return
-    found = campaign_directory(directory)
     name = _name_in(found / CAMPAIGN_FILE)
     with open_store_from_files(found) as store:
         campaign_document(store.database, name)

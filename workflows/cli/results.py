@@ -89,11 +89,11 @@ def export(
     as_json: options.AsJson = False,
 ) -> None:
     """Write crystals as CIF, extended XYZ or JSON."""
-    from workflows.report.export import export as write_crystals
-
     options.selector("", rounds, query=query)
     target = into
     with open_campaign(directory, campaign, store) as opened:
+        from workflows.report.export import export as write_crystals
+
         database = opened.store.database
         target = into or Path(f"{opened.name}-{which.value}{'' if format is Format.cif else '.' + format.value}")
         chosen = tuple(candidates or ())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated
@@ -110,7 +111,10 @@ def launch(
 
     checked = check_file(file, CHECKS)
     where = home_of(file, checked.spec, directory)
+    written = (where / CAMPAIGN_FILE).exists()
     result = put_up(checked.spec, where)
+    if not written:
+        shutil.copyfile(file, where / CAMPAIGN_FILE)  # the user's own words, comments included
     if as_json:
         output.print_json(vars(result) | {"directory": str(where)})
         return

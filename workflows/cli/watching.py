@@ -26,9 +26,9 @@ def status(
     as_json: options.AsJson = False,
 ) -> None:
     """Show rounds, stages and states, the funnel, the pace, and what is stuck and why."""
-    from workflows.monitor.status import campaign_status
-
     with open_campaign(directory, campaign, store) as opened:
+        from workflows.monitor.status import campaign_status
+
         found = campaign_status(opened.store.database, opened.name)
         if as_json:
             output.print_json(found.as_dict())

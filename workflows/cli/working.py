@@ -132,9 +132,9 @@ def reconcile(
     as_json: options.AsJson = False,
 ) -> None:
     """Find what crashes left behind, mend it, and tell what was done. Workers do the same when they start."""
-    from workflows.monitor.reconcile import reconcile as mend
-
     with open_campaign(directory, campaign, store) as opened:
+        from workflows.monitor.reconcile import reconcile as mend
+
         hooks = [] if dry_run else [claims_of(opened.name)]
         found = mend(opened.store, opened.name, dry_run=dry_run, extra=hooks)
     if as_json:
@@ -200,9 +200,9 @@ def reproduce(
     as_json: options.AsJson = False,
 ) -> None:
     """Make one crystal again from its generator's state and seed, and compare with what is stored."""
-    from workflows.reproduce import reproduce as again
-
     with open_campaign(directory, campaign, store) as opened:
+        from workflows.reproduce import reproduce as again
+
         try:
             steps = again(opened.store, candidate, progress=(lambda _: None) if as_json else output.say)
         except LookupError as error:
