@@ -13,10 +13,9 @@ from workflows.cli.context import CAMPAIGN_FILE, campaign_directory, open_campai
 from workflows.cli.errors import LEFT, RefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from workflows.monitor.status import Status
-    from workflows.runtime.repair import Repair
     from workflows.runtime.worker import WorkResult
 
 Processes = Annotated[
@@ -70,6 +69,7 @@ def run_workers(
 
     from workflows.cli.progress import watching
     from workflows.monitor.status import campaign_status
+    from workflows.rounds import repair_claims
     from workflows.runtime.worker import work as run
 
     with open_campaign(directory, None, None) as opened:
@@ -85,22 +85,9 @@ def run_workers(
                 threads=threads,
                 grace_s=grace_s,
                 progress=progress,
-                extra=[claims_of(opened.name)],
+                extra=[repair_claims],
             )
         return result, campaign_status(database, opened.name)
-
-
-def claims_of(campaign: str) -> Callable[[Any], list[Repair]]:
-    """Make the repair of rounds that were claimed and whose workflow was never added."""
-    from workflows.rounds import repair_claims
-    from workflows.runtime.repair import Repair
-
-    def mend(launchpad: Any) -> list[Repair]:
-        return [
-            Repair("campaign", None, f"added the workflow of {name}") for name in repair_claims(launchpad, campaign)
-        ]
-
-    return mend
 
 
 def _told(result: WorkResult, status: Status) -> str:
@@ -134,8 +121,9 @@ def reconcile(
     """Find what crashes left behind, mend it, and tell what was done. Workers do the same when they start."""
     with open_campaign(directory, campaign, store) as opened:
         from workflows.monitor.reconcile import reconcile as mend
+        from workflows.rounds import repair_claims
 
-        hooks = [] if dry_run else [claims_of(opened.name)]
+        hooks = [] if dry_run else [repair_claims]
         found = mend(opened.store, opened.name, dry_run=dry_run, extra=hooks)
     if as_json:
         output.print_json(found.as_dict())
