@@ -14,6 +14,7 @@ import json
 import os
 import random
 import secrets
+import shutil
 import signal
 import socket
 import stat
@@ -37,6 +38,8 @@ USERNAME = "nucleate"
 HOST = "127.0.0.1"
 PORTS = range(20000, 32000)
 """Below what Linux hands out to outgoing connections (32768 and up), so that nobody takes it by chance."""
+FREE_BYTES = 64 * 2**20
+"""Room for the database's journal and a campaign's first steps; less than this and the server is not started."""
 START_PATIENCE_SECONDS = 90.0
 STOP_PATIENCE_SECONDS = 30.0
 
@@ -226,13 +229,18 @@ def _launch(home: Path, known: ConnectionInfo, settings: NucleateSettings) -> No
     if started.returncode != 0:
         raise StoreError(f"the embedded server's supervisor can't be started (exit code {started.returncode})")
     deadline = time.monotonic() + START_PATIENCE_SECONDS
+    locked = False
     while time.monotonic() < deadline:
+        died = locked and not _lock_is_held(home)
+        locked = locked or _lock_is_held(home)
         state = _load(home / "state.json")
         if state.get("token") == token:
             if state["state"] == "running":
                 return
             if state["state"] == "failed":
                 raise StoreError(_why(str(state.get("error")), home, known.port))
+        if died:
+            raise StoreError(_why("it died and could not say why", home, known.port))
         time.sleep(0.02)
     raise StoreError(f"the embedded server did not start within {START_PATIENCE_SECONDS:.0f} s; see {home}/server.log")
 
@@ -310,6 +318,11 @@ def _ensure(home: Path, settings: NucleateSettings, *, only_revive: bool = False
                 return known
             time.sleep(0.05)
         try:
+            free = shutil.disk_usage(home).free
+            if free < FREE_BYTES:
+                raise StoreError(
+                    f"the disk that holds {home} is full: {free // 2**20} MiB are free and {FREE_BYTES // 2**20} needed"
+                )
             known = _prepare(home, settings)
             _launch(home, known, settings)
         except OSError as error:

@@ -14,6 +14,7 @@ import contextlib
 import json
 import logging
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -33,6 +34,12 @@ IDLE_EXIT = 64
 
 CANNOT_START_EXIT = 65
 """Exit code for what trying again won't mend; the reason went up the pipe."""
+
+BROKEN_EXIT = 70
+"""Exit code after the storage engine gave up; a new process recovers from its journal."""
+
+FREE_BYTES = 32 * 2**20
+"""With less than this on the disk, writes are refused; more than the largest write needs."""
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 
@@ -54,6 +61,9 @@ class RetryRecord:
     ----------
     server : secantus.server.SecantusDBServer
         Not started yet.
+    directory : pathlib.Path
+        Where the database lives; when its disk is nearly full, writes are refused as MongoDB does (the storage engine
+        doesn't survive a disk that is quite full).
     """
 
     TABLE = "table:nucleate_retries"
@@ -61,8 +71,9 @@ class RetryRecord:
     LIFETIME_SECONDS = 1800.0
     """As long as SecantusDB, and MongoDB, keep a session."""
 
-    def __init__(self, server: SecantusDBServer) -> None:
+    def __init__(self, server: SecantusDBServer, directory: Path) -> None:
         self._server = server
+        self._directory = directory
         self._lock = threading.RLock()
         session = server.storage._conn.open_session()
         session.create(self.TABLE, "key_format=u,value_format=u")
@@ -107,6 +118,13 @@ class RetryRecord:
 
     def _recorded(self, handler: Handler) -> Handler:
         def run(doc: dict[str, Any], ctx: Any) -> dict[str, Any]:
+            if shutil.disk_usage(self._directory).free < FREE_BYTES:
+                return {
+                    "ok": 0.0,
+                    "errmsg": f"the disk that holds {self._directory} is full: writes are refused",
+                    "code": 14031,
+                    "codeName": "OutOfDiskSpace",
+                }
             with self._lock:
                 if "txnNumber" not in doc or doc.get("autocommit") is False:
                     return handler(doc, ctx)
@@ -186,12 +204,18 @@ def watch(server: SecantusDBServer, lifeline: int, directory: Path, idle_seconds
     threading.Thread(target=hold_lifeline, name="lifeline", daemon=True).start()
     last_seen = time.monotonic()
     step = min(1.0, idle_seconds / 4)
+    log.info("serving %s", directory)
     while not stop.wait(step):
         if server._active_conns > 0:
             last_seen = time.monotonic()
         elif time.monotonic() - last_seen > idle_seconds:
             log.info("no client for %.0f s: stopping", idle_seconds)
             return IDLE_EXIT
+        try:
+            server.storage.get_user("admin", "")
+        except Exception:  # any error of the simplest read: the engine has panicked, and stays so
+            log.exception("the storage engine is broken")
+            os._exit(BROKEN_EXIT)
         if not directory.exists():
             log.info("the data directory is gone: stopping")
             return IDLE_EXIT
@@ -229,7 +253,7 @@ def main() -> int:
             cache_size=options.cache,
         )
         seed_user(server, options.username, password)
-        record = RetryRecord(server)
+        record = RetryRecord(server, options.directory)
         record.restore()
         record.install()
     except Exception as error:

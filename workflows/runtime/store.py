@@ -55,6 +55,9 @@ JOBFLOW_FILE = "jobflow.yaml"
 ADDITIONAL = "data"
 """Name of the JobStore's additional store; atomate2 puts big outputs into one by this name."""
 
+OUT_OF_DISK_SPACE = 14031
+"""MongoDB's error code."""
+
 log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
@@ -354,6 +357,8 @@ def translated(address: Address, function: Callable[P, T]) -> Callable[P, T]:
                 raise StoreError(
                     f"{where} refused user {address.username or '(none)'}: check name and password"
                 ) from None
+            if error.code == OUT_OF_DISK_SPACE:
+                raise StoreError(f"{where} refuses writes: its disk is full") from None
             raise StoreError(f"{where} answered with an error: {error.details or error}") from None
         except (ConfigurationError, InvalidURI, ValueError) as error:
             raise StoreError(f"{where} is configured wrongly: {error}") from None
