@@ -32,8 +32,8 @@ def export(
     campaign: str,
     format: Format,  # noqa: A002 - the word that users type
     path: Path,
-    *,
     which: Which = "hits",
+    *,
     round_number: int | None = None,
     candidates: tuple[str, ...] = (),
 ) -> list[str]:

@@ -46,7 +46,6 @@ class Row:
     verdict: Verdict
     kind: str
     formula: str
-    spacegroup: str
     cif_uri: str | None
     picture: Markup | None
     provenance: list[tuple[str, Any]]
@@ -70,7 +69,7 @@ def render(data: ReportData, reference: Sequence[HullEntry] | None = None) -> st
     """
     rows = [_row(data, v, i) for i, v in enumerate(data.verdicts)]
     models = {
-        row.verdict.candidate: {**model_of(structure), "formula": row.formula, "spacegroup": row.spacegroup}
+        row.verdict.candidate: {**model_of(structure), "formula": row.formula}
         for row in rows[:MAX_MODELS]
         if (structure := structure_of(row.verdict.structure)) is not None
     }
@@ -127,8 +126,9 @@ def _environment() -> Environment:
     )
     environment.filters.update(
         formula=words.pretty_formula,
-        spacegroup=words.pretty_spacegroup,
+        spacegroup_parts=words.spacegroup_parts,
         number=words.number,
+        thz=words.thz,
         mev=words.mev,
         percent=words.percent,
         plural=words.plural,
@@ -173,7 +173,6 @@ def _row(data: ReportData, verdict: Verdict, index: int) -> Row:
         verdict=verdict,
         kind=kind_of(verdict),
         formula=words.pretty_formula(verdict.formula),
-        spacegroup=words.pretty_spacegroup(verdict.spacegroup),
         cif_uri=uri,
         picture=picture(structure) if structure is not None and index < MAX_PICTURES else None,
         provenance=[(key, _flat(value)) for key, value in provenance.items()],

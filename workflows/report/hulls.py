@@ -11,7 +11,7 @@ from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 from pymatgen.core import Composition
 
 from workflows.report.collect import finite
-from workflows.report.svg import Frame, Svg, padded, ticks
+from workflows.report.svg import Frame, Labels, Svg, padded
 from workflows.report.words import mev, pretty_formula, pretty_spacegroup
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
     from workflows.records import Verdict
+    from workflows.reference import ReferenceSet
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,15 @@ class Diagram:
     n_reference: int
     n_verdicts: int
     n_hits: int
+
+
+def reference_entries(reference: ReferenceSet) -> list[HullEntry]:
+    """Give the phases of a reference set, for the diagrams."""
+    return [
+        HullEntry(entry.formula, entry.energy_ev_per_atom, f"{entry.spacegroup}, {entry.source.prototype}")
+        for part in reference.subsystems.values()
+        for entry in part.entries
+    ]
 
 
 def kind_of(verdict: Verdict) -> str:
@@ -116,7 +126,7 @@ def distance_strip(verdicts: Iterable[Verdict], cut_ev: float) -> Markup | None:
             rows.setdefault("–".join(_system(verdict)), []).append(verdict)
     if not rows:
         return None
-    width, step, left, top = 760.0, 26.0, 110.0, 24.0
+    width, step, left, top = 1000.0, 28.0, 110.0, 24.0
     energies = [1000 * (v.energy_above_hull_ev_per_atom or 0.0) for row in rows.values() for v in row]
     cut = 1000 * cut_ev
     # Far outliers would squeeze everything that matters: they are drawn at the border with an arrow's worth of tooltip.
@@ -166,15 +176,11 @@ def _per_atom(diagram: PhaseDiagram, formula: str, energy_ev_per_atom: float) ->
 def _binary(system: Sequence[str], diagram: PhaseDiagram, verdicts: Sequence[Verdict]) -> Markup:
     second = system[1]
     known = [
-        (
-            e.composition.get_atomic_fraction(second),
-            _per_atom(diagram, e.composition.formula, e.energy_per_atom),
-            e,
-        )
+        (e.composition.get_atomic_fraction(second), _per_atom(diagram, e.composition.formula, e.energy_per_atom), e)
         for e in diagram.all_entries
     ]
     stable = {id(e) for e in diagram.stable_entries}
-    hull = sorted((x, y) for x, y, e in known if id(e) in stable)
+    hull = sorted((x, y, e.composition.formula) for x, y, e in known if id(e) in stable)
     mine = [
         (
             Composition(v.formula).get_atomic_fraction(second),
@@ -183,41 +189,33 @@ def _binary(system: Sequence[str], diagram: PhaseDiagram, verdicts: Sequence[Ver
         )
         for v in verdicts
     ]
-    deepest = min([y for _, y in hull] + [y for _, y, _ in mine])
-    # Phases far above the hull say nothing about it and would flatten the plot: keep what is near or below zero.
-    highest = max([0.0, *(y for _, y, _ in mine)])
-    y0, y1 = padded([deepest, min(highest, abs(deepest) * 0.6 + 0.1)], at_least=0.05)
-    frame = Frame(62, 26, 318, 236, -0.02, 1.02, y0, y1)
-    svg = Svg(400, 308, f"Convex hull of {'–'.join(system)}")
+    deepest = min(y for _, y, _ in (*hull, *mine))
+    # Phases far above the hull say nothing about it and would flatten the plot: they stay at its upper border.
+    highest = min(max([0.0, *(y for _, y, _ in mine)]), abs(deepest) * 0.6 + 0.1)
+    y0, y1 = padded([deepest, highest], share=0.12, at_least=0.05)
+    frame = Frame(60, 10, 290, 220, -0.03, 1.03, y0, y1)
+    svg = Svg(360, 274, f"Convex hull of {'–'.join(system)}")
     frame.axes(svg, f"atomic fraction of {second}", "formation energy (eV/atom)", xticks=[0, 0.25, 0.5, 0.75, 1])
-    svg.path([(frame.x(x), frame.y(y)) for x, y in hull], "hull")
+    svg.path([(frame.x(x), frame.y(y)) for x, y, _ in hull], "hull")
     for x, y, e in known:
         if y <= y1:
-            name = pretty_formula(e.composition.formula)
-            svg.marker(
-                frame.x(x),
-                frame.y(y),
-                "known" if id(e) in stable else "known-above",
-                f"{name} {e.name if e.name != e.composition.reduced_formula else ''}\nreference set, {y:.3f} eV/atom",
-                4 if id(e) in stable else 2.5,
-            )
-    for x, y in hull:
-        name = next(e for a, b, e in known if (a, b) == (x, y)).composition.formula
-        below = 0 < x < 1
-        svg.text(
-            frame.x(x) + (0 if below else (6 if x == 0 else -6)),
-            frame.y(y) + (17 if below and frame.y(y) + 17 < frame.bottom else -9),
-            pretty_formula(name),
-            "middle" if below else ("start" if x == 0 else "end"),
-            "note",
-        )
-    for x, y, v in sorted(mine, key=lambda item: (item[2].hit, item[2].stable)):
-        svg.marker(frame.x(x), max(frame.y(y), frame.top), kind_of(v), tip_of(v), 5)
+            on_hull = id(e) in stable
+            where = "on the hull" if on_hull else f"{mev(diagram.get_e_above_hull(e))} meV/atom above the hull"
+            tip = f"{pretty_formula(e.composition.formula)} ({e.name})\nreference set, {where}"
+            kind = "known" if on_hull else "known-above"
+            svg.marker(frame.x(x), frame.y(y), kind, tip, 4 if on_hull else 2.5)
+    spots = [(frame.x(x), max(frame.y(y), frame.top), v) for x, y, v in mine]
+    labels = Labels(svg, [(x, y) for x, y, _ in spots] + [(frame.x(x), frame.y(y)) for x, y, _ in hull])
+    for x, y, v in sorted(spots, key=lambda spot: (spot[2].hit, spot[2].stable)):
+        svg.marker(x, y, kind_of(v), tip_of(v), 5)
+    for x, y, name in hull:
+        labels.place(frame.x(x), frame.y(y), pretty_formula(name), "note strong")
+    _distances(labels, spots)
     return svg.markup()
 
 
 def _ternary(system: Sequence[str], diagram: PhaseDiagram, verdicts: Sequence[Verdict]) -> Markup:
-    width, side, left, top = 400.0, 310.0, 45.0, 34.0
+    side, left, top = 270.0, 45.0, 26.0
     height = side * math.sqrt(3) / 2
 
     def place(composition: Composition) -> tuple[float, float]:
@@ -225,9 +223,9 @@ def _ternary(system: Sequence[str], diagram: PhaseDiagram, verdicts: Sequence[Ve
         # Left corner: first element; right corner: second; top: third.
         return left + side * (b + c / 2) / (a + b + c), top + height * (1 - c / (a + b + c))
 
-    svg = Svg(width, top + height + 32, f"Phase diagram of {'–'.join(system)}")
+    svg = Svg(360, top + height + 28, f"Phase diagram of {'–'.join(system)}")
     corners = [place(Composition(el)) for el in system]
-    for share in ticks(0.2, 0.8, 3):
+    for share in (0.25, 0.5, 0.75):
         for one, two, three in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
             start = _between(corners[one], corners[two], share)
             end = _between(corners[one], corners[three], share)
@@ -241,29 +239,47 @@ def _ternary(system: Sequence[str], diagram: PhaseDiagram, verdicts: Sequence[Ve
     for one, two in edges:
         svg.line(*place(one.composition), *place(two.composition), css="hull")
     stable = {id(e) for e in diagram.stable_entries}
-    drawn = set()
+    above: dict[tuple[float, float], list[str]] = {}
+    on_hull = []
     for entry in diagram.all_entries:
+        x, y = place(entry.composition)
+        name = pretty_formula(entry.composition.formula)
         if id(entry) in stable:
-            x, y = place(entry.composition)
-            svg.marker(x, y, "known", f"{pretty_formula(entry.composition.formula)}\nreference set, on the hull", 4)
-            if len(entry.composition) > 1:
-                drawn.add((x, y, pretty_formula(entry.composition.formula)))
-    for x, y, name in sorted(drawn):
-        right = x > left + side / 2
-        svg.text(x + (8 if right else -8), y + 4, name, "start" if right else "end", "note")
-    for (x, y), name, dx, dy, anchor in zip(
-        corners, system, (-8, 8, 0), (16, 16, -12), ("middle", "middle", "middle"), strict=True
-    ):
-        svg.text(x + dx, y + dy, name, anchor, "label strong")
+            on_hull.append((x, y, name, f"{name} ({entry.name})\nreference set, on the hull"))
+        else:
+            tip = f"{name} ({entry.name}): {mev(diagram.get_e_above_hull(entry))} meV/atom"
+            above.setdefault((round(x, 1), round(y, 1)), []).append(tip)
+    for (x, y), tips in sorted(above.items()):
+        tip = "\n".join(["reference set, above the hull", *sorted(tips)[:12]])
+        svg.marker(x, y, "known-above", tip, 2.5)
+    for x, y, _, tip in on_hull:
+        svg.marker(x, y, "known", tip, 4)
+    for (x, y), name, dx, dy in zip(corners, system, (-12, 12, 0), (14, 14, -10), strict=True):
+        svg.text(x + dx, y + dy, name, "middle", "label strong")
     seen: dict[tuple[float, float], int] = {}
-    for verdict in sorted(verdicts, key=lambda v: (v.hit, v.stable)):
+    spots = []
+    for verdict in sorted(verdicts, key=lambda v: (not v.hit, not v.stable, v.candidate)):
         x, y = place(Composition(verdict.formula))
         spot = (round(x, 1), round(y, 1))
         n = seen[spot] = seen.get(spot, -1) + 1
         # Polymorphs share a composition: fan them out around it instead of hiding all but one.
-        x, y = (x, y) if n == 0 else (x + 9 * math.cos(n * 2.4), y + 9 * math.sin(n * 2.4))
+        spots.append((x, y, verdict) if n == 0 else (x + 9 * math.cos(n * 2.4), y + 9 * math.sin(n * 2.4), verdict))
+    labels = Labels(svg, [(x, y) for x, y, _ in spots] + [(x, y) for x, y, _, _ in on_hull])
+    for x, y, verdict in reversed(spots):
         svg.marker(x, y, kind_of(verdict), tip_of(verdict), 5)
+    for x, y, name, _ in sorted(on_hull):
+        if name.rstrip("₀₁₂₃₄₅₆₇₈₉") not in system:
+            labels.place(x, y, name, "note strong")
+    _distances(labels, spots)
     return svg.markup()
+
+
+def _distances(labels: Labels, spots: Sequence[tuple[float, float, Verdict]]) -> None:
+    """Write the distance to the hull (meV/atom) beside candidates, as far as there is room."""
+    for x, y, verdict in spots:
+        distance = mev(verdict.energy_above_hull_ev_per_atom)
+        if distance not in {"0", "–"}:
+            labels.place(x, y, distance if distance.startswith("−") else f"+{distance}")
 
 
 def _between(one: tuple[float, float], two: tuple[float, float], share: float) -> tuple[float, float]:

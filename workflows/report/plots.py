@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 def funnel(data: RoundData) -> Markup:
     """Draw a round's funnel as shares of what was sampled, the control's shares below its own bars."""
     summary, control = data.summary, data.summary.control or {}
-    left, width, step, top = 76.0, 400.0, 34.0, 8.0
+    # With a control every row holds two bars and two lines of numbers.
+    left, width, step, top = 76.0, 440.0, 34.0 if control.get("sampled") else 24.0, 4.0
     bar = width - left - 96
     # "promising" (novel, and inside the cut by the screening model) is as far as a control can be compared.
     stages = (*FUNNEL[:4], "promising", *FUNNEL[4:])
@@ -48,8 +49,8 @@ def funnel(data: RoundData) -> Markup:
                 css="control",
                 tip=f"control, {name}: {drawn} of {of}",
             )
-            svg.text(left + bar + 8, y + 26, f"{drawn}", css="tick")
-            svg.text(width - 2, y + 26, percent(drawn, of), "end", "tick")
+            svg.text(left + bar + 8, y + 27, f"{drawn}", css="tick")
+            svg.text(width - 2, y + 27, percent(drawn, of), "end", "tick")
     return svg.markup()
 
 
@@ -58,8 +59,8 @@ def shares_by_round(rounds: Sequence[RoundData]) -> Markup | None:
     shown = [r for r in rounds if r.summary.sampled]
     if len(shown) < 3:
         return None
-    frame = Frame(62, 14, 560, 220, shown[0].number - 0.3, shown[-1].number + 0.3, 0, 100)
-    svg = Svg(760, 280, "Shares of what was sampled, by round", "wide")
+    frame = Frame(62, 14, 820, 240, shown[0].number - 0.3, shown[-1].number + 0.3, 0, 100)
+    svg = Svg(1000, 300, "Shares of what was sampled, by round", "wide")
     step = max(1, round(len(shown) / 10))
     frame.axes(svg, "round", "share of samples (%)", xticks=[r.number for r in shown][::step])
     ends: list[float] = []
@@ -111,8 +112,8 @@ def property_plot(verdicts: Iterable[Verdict], name: str, wanted: Range | None, 
     y0, y1 = padded([*borders, *(y for _, y, _ in points)], share=0.12)
     if min([*borders, *(y for _, y, _ in points)]) >= 0:
         y0 = max(y0, 0.0)
-    frame = Frame(66, 26, 672, 300, x0, x1, y0, y1)
-    svg = Svg(760, 374, f"{property_name(name)} against energy above hull", "wide")
+    frame = Frame(66, 26, 914, 330, x0, x1, y0, y1)
+    svg = Svg(1000, 404, f"{property_name(name)} against energy above hull", "wide")
     if wanted:
         low = y0 if wanted.min is None else wanted.min
         high = y1 if wanted.max is None else wanted.max
@@ -124,7 +125,7 @@ def property_plot(verdicts: Iterable[Verdict], name: str, wanted: Range | None, 
             height=frame.y(low) - frame.y(high),
             css="target",
         )
-        svg.text(frame.left + 8, frame.y(high) + 16, "target", css="note target-name")
+        svg.text(frame.x(0) + 12, frame.y(high) + 16, "target", css="note target-name")
     frame.axes(svg, "energy above hull (meV/atom)", f"{property_name(name)} ({unit})")
     svg.line(frame.x(cut), frame.top, frame.x(cut), frame.bottom, css="cut")
     svg.text(frame.x(cut), frame.top - 8, f"hull cut {cut:g}", "middle", "note")
@@ -160,8 +161,8 @@ def phonon_plot(phonon: PhononResult, title: str) -> Markup | None:
     lowest = min(min(b) for b in branches)
     highest = max(max(b) for b in branches)
     y0, y1 = padded([min(lowest, 1.6 * phonon.tolerance_thz, -0.02 * highest), highest], share=0.05)
-    frame = Frame(62, 14, 480 if has_dos else 640, 280, distances[0], distances[-1], y0, y1)
-    svg = Svg(760, 330, title, "wide")
+    frame = Frame(58, 10, 330 if has_dos else 440, 260, distances[0], distances[-1], y0, y1)
+    svg = Svg(510, 300, title)
     frame.axes(svg, "", "frequency (THz)", xticks=[])
     if y0 < phonon.tolerance_thz:
         svg.add(
@@ -185,7 +186,7 @@ def phonon_plot(phonon: PhononResult, title: str) -> Markup | None:
             svg.path(points[first:past], "band")
     note = f"tolerance {phonon.tolerance_thz:g} THz".replace("-", "−")
     if has_dos:
-        side = Frame(frame.right + 16, frame.top, 150, frame.height, 0, 1.08 * max(densities), y0, y1)
+        side = Frame(frame.right + 12, frame.top, 100, frame.height, 0, 1.08 * max(densities), y0, y1)
         side.axes(svg, "", "", xticks=[], yticks=[])
         for value in ticks(y0, y1):
             svg.line(side.left, side.y(value), side.right, side.y(value), css="grid")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from generators.crystals.duplicates import DEFAULT_TOLERANCES
@@ -11,8 +11,6 @@ from workflows.causes import CAUSES
 from workflows.report.words import limits, number, plural, property_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from workflows.report.collect import ReportData
 
 _NEUTRALITY = {
@@ -50,13 +48,14 @@ def protocol_lines(data: ReportData) -> list[Line]:
     lines = [
         Line("valid", f"distances, cell, and neutrality rule “{spec.chemistry.neutrality}”: "
              f"{_NEUTRALITY[spec.chemistry.neutrality]}."),
-        Line("unique, novel", _matching(data)),
+        Line("unique, novel", _matching()),
         Line("pre-relaxation", _counted(
             Counter(
                 str(model) for o in data.origins.values() if (model := (o.get("prerelax") or {}).get("model"))
             ), "candidate") + ". It screens and ranks; no energy below comes from it."),
         Line("energy", _engine(data)),
-        Line("energy above hull", "against the reference set below, never across engines, protocols or models. "
+        Line("energy above hull", "against the reference set below, never across engines, protocols or models; "
+             "negative if it lies below that hull, which then lacks it. "
              f"Hull cut {limits(targets.energy_above_hull, 1000, 'meV/atom')}."),
         Line("phonons", _phonons(data)),
     ]  # fmt: skip
@@ -82,8 +81,9 @@ def sun_in_words(data: ReportData) -> str:
     tested = sum(1 for v in data.verdicts if v.verified)
     keys = sorted({v.reference_set.key for v in data.verdicts if v.reference_set})
     return (
-        f"{data.sun} stable, unique and novel of {plural(totals['sampled'], 'sample')}; only "
-        f"{plural(tested, 'was', 'were')} verified, so this is a lower bound. Hull cut "
+        f"{data.sun} stable, unique and novel of {plural(totals['sampled'], 'sample')}; "
+        f"{f'only {tested}' if tested else 'none'} {'were' if tested > 1 else 'was'} verified, so this is a lower "
+        "bound. Hull cut "
         f"{limits(data.spec.targets.energy_above_hull, 1000, 'meV/atom')}, reference set "
         f"{', '.join(keys) or 'none yet'}, matching and relaxation as stated above. Novel by composition "
         f"{totals['novel_composition']}, by prototype {totals['novel_prototype']}, by skeleton (space group and "
@@ -122,9 +122,12 @@ def failure_lines(data: ReportData) -> list[FailureLine]:
     return lines
 
 
-def _matching(data: ReportData) -> str:
-    noted = data.document.get("matcher") or asdict(DEFAULT_TOLERANCES)
-    said = f" pymatgen’s StructureMatcher decides, with {_pairs(noted)}, cells scaled to one volume."
+def _matching() -> str:
+    t = DEFAULT_TOLERANCES
+    said = (
+        f" pymatgen’s StructureMatcher decides, with ltol {t.ltol:g}, stol {t.stol:g}, angle_tol {t.angle_tol:g}°, "
+        "primitive cells scaled to one volume."
+    )
     return (
         "unique: no duplicate in its round or an earlier one; novel: not among the known structures (prototypes of "
         "the dependencies and the reference set) nor in earlier rounds, after pre-relaxation." + said
@@ -162,10 +165,3 @@ def _counted(found: Counter[str], noun: str) -> str:
     if len(named) == 1:
         return named[0][0].rstrip(".")
     return "; ".join(f"{name.rstrip('.')} ({plural(n, noun)})" for name, n in named)
-
-
-def _pairs(noted: Any) -> str:
-    if isinstance(noted, dict):
-        items: Mapping[str, Any] = noted
-        return ", ".join(f"{key} {value}" for key, value in items.items())
-    return str(noted)

@@ -107,7 +107,52 @@ class Svg:
         return Markup(ET.tostring(self.root, encoding="unicode"))  # noqa: S704 - ElementTree has escaped all text
 
 
-def ticks(low: float, high: float, about: int = 5) -> list[float]:
+class Labels:
+    """Places short labels beside points so that they cover neither each other nor points.
+
+    Parameters
+    ----------
+    svg : Svg
+        Where labels are written.
+    points : iterable of (float, float)
+        Centres of markers to keep free, px.
+    """
+
+    HEIGHT = 13.0
+    CHARACTER = 6.6
+
+    def __init__(self, svg: Svg, points: Iterable[tuple[float, float]]) -> None:
+        self._svg = svg
+        self._taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in points]
+
+    def place(self, x: float, y: float, text: str, css: str = "note") -> bool:
+        """Write a label where there is room around a point; tell whether there was."""
+        width = self.CHARACTER * len(text)
+        for dx, dy, anchor in (
+            (9, 4, "start"),
+            (-9, 4, "end"),
+            (0, -10, "middle"),
+            (0, 19, "middle"),
+            (8, -7, "start"),
+            (-8, -7, "end"),
+            (8, 15, "start"),
+            (-8, 15, "end"),
+        ):
+            left = x + dx - {"start": 0.0, "middle": width / 2, "end": width}[anchor]
+            box = (left, y + dy - 10, left + width, y + dy - 10 + self.HEIGHT)
+            inside = box[0] >= 2 and box[1] >= 2 and box[2] <= self._svg.width - 2 and box[3] <= self._svg.height - 2
+            if inside and not any(_overlap(box, other) for other in self._taken):
+                self._taken.append(box)
+                self._svg.text(x + dx, y + dy, text, anchor, css)
+                return True
+        return False
+
+
+def _overlap(one: tuple[float, float, float, float], two: tuple[float, float, float, float]) -> bool:
+    return one[0] < two[2] and two[0] < one[2] and one[1] < two[3] and two[1] < one[3]
+
+
+def ticks(low: float, high: float, about: int = 6) -> list[float]:
     """Choose round numbers inside an interval, about so many.
 
     Examples
@@ -120,7 +165,7 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
         return [low]
     raw = span / max(about, 1)
     power = 10.0 ** math.floor(math.log10(raw))
-    step = next(s * power for s in (1, 2, 5, 10) if s * power >= raw * 0.999)
+    step = next(s * power for s in (1, 2, 2.5, 5, 10) if s * power >= raw * 0.999)
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
     return [round(i * step, 12) for i in range(first, last + 1)]

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from workflows.report.answer import answer
 from workflows.report.collect import CONTROL_STAGES, FUNNEL
-from workflows.report.words import limits, mev, number, pretty_formula, pretty_spacegroup, property_name
+from workflows.report.words import limits, mev, number, pretty_formula, pretty_spacegroup, property_name, thz
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -59,9 +59,7 @@ def _best(data: ReportData, best: int) -> Table:
     table = Table(title="Best verdicts", title_justify="left", box=box.SIMPLE_HEAD)
     for heading in ("candidate", "formula", "space group"):
         table.add_column(heading, no_wrap=True)
-    table.add_column(
-        f"E above hull\n({limits(targets.energy_above_hull, 1000, 'meV/atom')})", justify="right"
-    )
+    table.add_column(f"E above hull\n({limits(targets.energy_above_hull, 1000, 'meV/atom')})", justify="right")
     table.add_column(f"lowest phonon\n(≥ {number(targets.phonon_tolerance, 1)} THz)", justify="right")
     for name in names:
         wanted = targets.properties.get(name)
@@ -76,7 +74,7 @@ def _best(data: ReportData, best: int) -> Table:
             pretty_formula(v.formula),
             pretty_spacegroup(v.spacegroup),
             mev(v.energy_above_hull_ev_per_atom),
-            number(v.phonon.min_thz, 2),
+            thz(v.phonon.min_thz),
             *(number(v.properties[name].value) if name in v.properties else "–" for name in names),
             "★ hit" if v.hit else "stable" if v.stable else "",
         )

@@ -50,6 +50,20 @@ def pretty_spacegroup(symbol: str | None) -> str:
     return re.sub(r"_(\d)", lambda match: match.group(1).translate(_SUBSCRIPTS), barred)
 
 
+def spacegroup_parts(symbol: str | None) -> list[tuple[str, bool]]:
+    """Split a Hermann-Mauguin symbol into pieces, each with whether it stands under a bar.
+
+    Examples
+    --------
+    >>> spacegroup_parts("Fm-3m")
+    [('Fm', False), ('3', True), ('m', False)]
+    """
+    if not symbol:
+        return [("–", False)]
+    pieces = re.split(r"-(\d)", symbol)
+    return [(pretty_spacegroup(piece), bool(i % 2)) for i, piece in enumerate(pieces) if piece]
+
+
 def property_name(name: str) -> str:
     """Write a property's name in words."""
     return PROPERTY_NAMES.get(name, name.replace("_", " "))
@@ -71,6 +85,19 @@ def number(value: float | None, digits: int = 3) -> str:
     if magnitude < -4 or magnitude > 5:
         return f"{value:.{digits - 1}e}"
     return f"{value:.{max(0, digits - 1 - magnitude)}f}".replace("-", "−")
+
+
+def thz(value: float | None) -> str:
+    """Write a frequency with two decimals; ``–`` if there is none.
+
+    Examples
+    --------
+    >>> thz(-0.123), thz(0.0), thz(-0.001)
+    ('−0.12', '0.00', '0.00')
+    """
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")
 
 
 def mev(value_ev: float | None) -> str:

@@ -29,6 +29,7 @@ from workflows.records import (
     Verdict,
     candidate_id,
 )
+from workflows.report.collect import ReportData, RoundData, rank
 from workflows.report.hulls import HullEntry
 from workflows.spec import CampaignSpec
 
@@ -345,6 +346,31 @@ def reference() -> list[HullEntry]:
 @pytest.fixture(scope="session")
 def make_records() -> Callable[..., Records]:
     return build
+
+
+def data_of(records: Records) -> ReportData:
+    """Collect without a database: what page and plots need of a campaign."""
+    judged = {v.candidate for v in records.verdicts}
+    return ReportData(
+        campaign=records.spec.name,
+        spec=records.spec,
+        document={"spec_sha256": records.spec.sha256(), "created_at": datetime(2026, 11, 23, tzinfo=UTC)},
+        rounds=tuple(RoundData(r.round, r.state, r.summary or RoundSummary(number=r.round)) for r in records.rounds),
+        verdicts=tuple(sorted(records.verdicts, key=rank)),
+        origins={c.candidate: c.model_dump() for c in records.candidates if c.candidate in judged},
+        attempts={a.candidate: [a.model_dump()] for a in records.attempts if a.candidate},
+    )
+
+
+@pytest.fixture(scope="session")
+def make_data() -> Callable[..., ReportData]:
+    """Make ReportData of :func:`build`'s arguments."""
+    return lambda *args, **options: data_of(build(*args, **options))
+
+
+@pytest.fixture(scope="session")
+def data() -> ReportData:
+    return data_of(build())
 
 
 @pytest.fixture

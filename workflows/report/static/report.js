@@ -51,13 +51,18 @@
           v.addLine({ start: at(a), end: at(a | bit), color: color("--muted"), linewidth: 2 });
         }
     v.setBackgroundColor(color("--bg"));
-    v.setView();
+    v.setView([0, 0, 0, 0, 0, 0, 0, 1]);
     v.zoomTo();
-    v.rotate(-90, "x");
-    v.rotate(20, "y");
-    v.rotate(12, "x");
+    v.rotate(-90, "vx");
+    v.rotate(-22, "vy");
+    v.rotate(14, "vx");
     v.zoom(state.cells === 1 ? 1.05 : 0.95);
     v.render();
+  };
+
+  const symbolOf = (candidate) => {
+    const symbol = document.querySelector(`tr[data-candidate="${CSS.escape(candidate)}"] .sg`);
+    return symbol ? symbol.cloneNode(true) : "";
   };
 
   const describe = () => {
@@ -65,7 +70,7 @@
     if (!model || !box) return;
     const name = byId("viewer-name");
     const make = (tag, text, css) => { const e = document.createElement(tag); e.textContent = text; if (css) e.className = css; return e; };
-    name.replaceChildren(make("b", model.formula), " ", make("i", model.spacegroup), " ", make("span", state.shown, "muted"));
+    name.replaceChildren(make("b", model.formula), " ", symbolOf(state.shown), " ", make("span", state.shown, "muted"));
     byId("viewer-elements").replaceChildren(...Object.entries(model.colors).map(([symbol, rgb]) => {
       const item = make("span", "");
       const swatch = make("span", "", "swatch");
@@ -127,6 +132,16 @@
   const table = byId("verdict-table");
   if (table) {
     const body = table.tBodies[0];
+    for (const button of body.querySelectorAll("[data-origin]")) {
+      const more = button.closest("tr").nextElementSibling;
+      more.dataset.folded = "";
+      more.hidden = true;
+      button.addEventListener("click", () => {
+        if (more.hidden) delete more.dataset.folded; else more.dataset.folded = "";
+        more.hidden = !more.hidden;
+        button.setAttribute("aria-expanded", !more.hidden);
+      });
+    }
     const pairs = () => [...body.querySelectorAll("tr:not(.more)")].map((row) => [row, row.nextElementSibling]);
     const value = (row, column) => {
       const cell = row.cells[column];
@@ -160,7 +175,8 @@
       let count = 0;
       for (const [row, more] of pairs()) {
         const on = kinds.has(row.dataset.kind) && wanted.every((w) => plain(row.textContent).includes(w));
-        row.hidden = more.hidden = !on;
+        row.hidden = !on;
+        more.hidden = !on || "folded" in more.dataset;
         count += on;
       }
       byId("filter-count").textContent = `${count} shown`;
