@@ -26,10 +26,10 @@ from generators.crystals.validity import check_structure, read_structure
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MAX_KNOWN_ATOMS = 80
+MAX_KNOWN_ATOMS = 40
 """Larger primitive cells (molecular crystals, zeolites) are no use to campaigns of small cells and slow to load."""
 
-_MAX_CIF_BYTES = 30_000
+_MAX_CIF_BYTES = 12_000
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ import numpy as np
 from pymatgen.core.structure_matcher import StructureMatcher
 
 from generators.crystals.fingerprint import amd
-from generators.crystals.lattices import ReducedLattice
+from generators.crystals.lattices import ReducedLattice, sites_may_match
 from generators.crystals.symmetry import Symmetry, symmetry
 
 if TYPE_CHECKING:
@@ -113,16 +113,33 @@ class Prepared:
             self._lattice = (tolerances, ReducedLattice(matrix, tolerances.ltol, tolerances.angle_tol))
         return self._lattice[1]
 
-    def may_match(self, other: Prepared, tolerances: Tolerances) -> bool:
+    @cached_property
+    def numbers(self) -> NDArray[np.int64]:
+        """Atomic numbers of the reduced cell's sites."""
+        return np.array([site.specie.Z for site in self.reduced])
+
+    @cached_property
+    def frac_coords(self) -> NDArray[np.float64]:
+        """Fractional coordinates of the reduced cell's sites."""
+        return np.array(self.reduced.frac_coords)
+
+    def may_match(self, other: Prepared, tolerances: Tolerances, anonymous: bool = False) -> bool:
         """Tell whether it is worth asking StructureMatcher about another crystal of the same (anonymous) formula.
 
-        Refuses other numbers of atoms in the primitive cell, lattices that can't be mapped, and AMDs too far apart.
+        Refuses other numbers of atoms in the primitive cell, lattices that can't be mapped, sites without a partner
+        (unless species are anonymous) and AMDs too far apart.
         """
-        return (
-            len(self.reduced) == len(other.reduced)
-            and self.lattice(tolerances).may_map_onto(other.lattice(tolerances))
-            and float(np.abs(self.fingerprint - other.fingerprint).max()) <= tolerances.amd
-        )
+        if len(self.reduced) != len(other.reduced):
+            return False
+        lattice, target = self.lattice(tolerances), other.lattice(tolerances)
+        bases = lattice.mappings_onto(target)
+        if not len(bases):
+            return False
+        if not anonymous:
+            near = lattice.frac_tolerances(bases, target, len(self.reduced), tolerances.stol)
+            if not sites_may_match(self.frac_coords, self.numbers, other.frac_coords, other.numbers, bases, near):
+                return False
+        return float(np.abs(self.fingerprint - other.fingerprint).max()) <= tolerances.amd
 
 
 def prepared(structure: Structure | Prepared) -> Prepared:

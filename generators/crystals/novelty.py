@@ -69,7 +69,7 @@ class PrototypeIndex:
 
     def _matches(self, crystal: Prepared) -> Iterator[tuple[str, Prepared]]:
         for label, entry in self._entries.get(crystal.anonymous_formula, ()):
-            if entry.may_match(crystal, self.tolerances) and self._matcher.fit_anonymous(
+            if entry.may_match(crystal, self.tolerances, anonymous=True) and self._matcher.fit_anonymous(
                 entry.reduced, crystal.reduced, skip_structure_reduction=True
             ):
                 yield label, entry
@@ -93,6 +93,7 @@ class KnownStructures:
         self._prototypes = PrototypeIndex(tolerances)
         self._compositions: set[str] = set()
         self._skeletons: set[str] = set()
+        self._waiting: list[tuple[str, Prepared]] = []  # for the costly indices, which only novelty() needs
         for label, structure in structures:
             self.add(label, structure)
 
@@ -105,13 +106,12 @@ class KnownStructures:
         Raises
         ------
         ValueError
-            If spglib finds no symmetry: atoms on top of each other or a flat cell.
+            If the crystal has no atoms or its cell no volume.
         """
         crystal = prepared(structure)
-        self._skeletons.add(crystal.symmetry.skeleton)
-        self._compositions.add(crystal.formula)
         found = self._duplicates.add(label, crystal)
-        self._prototypes.add(label, crystal)
+        self._compositions.add(crystal.formula)
+        self._waiting.append((label, crystal))
         return found
 
     def match(self, structure: Structure | Prepared) -> str | None:
@@ -124,8 +124,14 @@ class KnownStructures:
         Raises
         ------
         ValueError
-            If spglib finds no symmetry: atoms on top of each other or a flat cell.
+            If spglib finds no symmetry (of this crystal or of one that was added): atoms on top of each other or a flat
+            cell.
         """
+        while self._waiting:
+            label, known = self._waiting[0]
+            self._skeletons.add(known.symmetry.skeleton)
+            self._prototypes.add(label, known)
+            del self._waiting[0]
         crystal = prepared(structure)
         return NoveltyLevels(
             composition=crystal.formula not in self._compositions,
