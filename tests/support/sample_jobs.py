@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -73,6 +74,6 @@ def plan(n: int, notes: str, seconds: float = 0.0) -> Response:
 @job
 def spawn_and_wait(notes: str, seconds: float) -> int:
     """Start a process, as DFT jobs do, and wait for it."""
-    process = subprocess.Popen(["sleep", str(seconds)])
+    process = subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({seconds})"])
     note(notes, f"spawned {process.pid} by {os.getpid()}")
     return process.wait()

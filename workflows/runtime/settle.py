@@ -6,8 +6,8 @@ behind, so the lock marks exactly the workflows to look at. Writes that were los
 
 * a firework that is done while its workflow does not know it yet: what its launch decided is applied again, whole;
   children of the first try that no workflow links are orphans, which repair removes;
-* a firework that was reset while its workflow still says done: a re-run broke off before its children were reset, and
-  is finished, or they would be taken for done.
+* a firework that was reset while its workflow still says done: a re-run broke off. If the one that was to run again
+  may do so already, the re-run is finished, or its children would be taken for done; else it is undone.
 
 Until then fireworks that the broken update made READY too early are held back, for FireWorks refuses a detour before
 children that may run.
@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Any
+
+from pymongo import DESCENDING
 
 from workflows.runtime.identity import is_dead
 from workflows.runtime.launchpad import CLAIMED_BY
@@ -59,21 +61,21 @@ def settle(launchpad: CampaignLaunchPad, workflow: dict[str, Any]) -> str:
     _hold_back(launchpad, known, parents)
     facts = _claims_written(launchpad, nodes)
 
-    unapplied = [fw_id for fw_id in nodes if facts[fw_id] in DONE and known[fw_id] != facts[fw_id]]
+    unapplied = [fw_id for fw_id in nodes if facts[fw_id] in DONE and known[fw_id] not in DONE]
     # FireWorks acts on a change of state: as if it were still running
     launchpad.fireworks.update_many(
         {"fw_id": {"$in": unapplied}, "state": {"$in": list(DONE)}, "launches": {"$ne": []}},
         {"$set": {"state": "RUNNING"}},
     )
-    unbacked = {
-        fw["fw_id"]
-        for fw in launchpad.fireworks.find(
-            {"fw_id": {"$in": nodes}, "state": {"$in": list(DONE)}, "launches": []}, {"fw_id": 1}
-        )
-    }
+    reset = [fw_id for fw_id in nodes if known[fw_id] in DONE and facts[fw_id] not in DONE | RESTING]
+    # of what a re-run resets, only its root is written as anything but WAITING
+    begun = any(facts[fw_id] != "WAITING" for fw_id in reset)
+    if not begun:
+        reset = [fw_id for fw_id in reset if not _put_back(launchpad, fw_id, known[fw_id])]
+    query = {"fw_id": {"$in": nodes}, "state": {"$in": list(DONE)}, "launches": []}
+    unbacked = {fw["fw_id"] for fw in launchpad.fireworks.find(query, {"fw_id": 1})}
     wf = launchpad.get_wf_by_fw_id_lzyfw(nodes[0])
     updated: set[int] = set()
-    reset = [fw_id for fw_id in nodes if known[fw_id] in DONE and facts[fw_id] not in DONE | RESTING]
     for fw_id in reset:
         for child in wf.links[fw_id]:
             if wf.id_fw[child].state != "WAITING":
@@ -86,7 +88,7 @@ def settle(launchpad: CampaignLaunchPad, workflow: dict[str, Any]) -> str:
         elif state not in DONE or wf.fw_states[fw_id] != state:
             updated |= set(wf.refresh(fw_id, updated))
     launchpad._update_wf(wf, list(updated))  # noqa: SLF001 - FireWorks has no public way
-    parts = [f"re-applied {unapplied}"] * bool(unapplied) + [f"finished the re-run of {reset}"] * bool(reset)
+    parts = [f"re-applied {unapplied}"] * bool(unapplied) + [f"settled the re-run of {reset}"] * bool(reset)
     return "; ".join(parts) or "nothing was lost"
 
 
@@ -94,6 +96,24 @@ def _hold_back(launchpad: CampaignLaunchPad, known: dict[int, str], parents: dic
     """Make READY fireworks WAITING whose parents the workflow does not know to be done."""
     early = [fw_id for fw_id, ids in parents.items() if any(known[parent] not in DONE for parent in ids)]
     launchpad.fireworks.update_many({"fw_id": {"$in": early}, "state": "READY"}, {"$set": {"state": "WAITING"}})
+
+
+def _put_back(launchpad: CampaignLaunchPad, fw_id: int, state: str) -> bool:
+    """Undo the reset of a firework: its latest launch counts again."""
+    firework = launchpad.fireworks.find_one({"fw_id": fw_id}, {"archived_launches": 1})
+    launch = firework and launchpad.launches.find_one(
+        {"launch_id": {"$in": firework["archived_launches"]}, "state": state}, sort=[("launch_id", DESCENDING)]
+    )
+    if not launch:
+        return False
+    launchpad.fireworks.update_one(
+        {"fw_id": fw_id, "state": "WAITING"},
+        {
+            "$set": {"state": state, "launches": [launch["launch_id"]]},
+            "$pull": {"archived_launches": launch["launch_id"]},
+        },
+    )
+    return True
 
 
 def _claims_written(launchpad: CampaignLaunchPad, nodes: list[int]) -> dict[int, str]:
