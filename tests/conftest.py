@@ -39,6 +39,7 @@ def _own_surroundings(
     for name in [n for n in os.environ if n.startswith(("NUCLEATE_", "JOBFLOW_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("NUCLEATE_DATA_DIR", str(embedded_data_dir))
+    monkeypatch.setenv("NUCLEATE_EMBEDDED_IDLE_SECONDS", "120")  # if the session dies, its server soon follows
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "no-config"))
 
 

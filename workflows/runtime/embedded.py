@@ -174,6 +174,8 @@ def _connection(home: Path) -> ConnectionInfo | None:
     facts = _load(home / "server.json")
     if "port" not in facts:
         return None
+    if not (home / "password").exists():
+        raise StoreError(f"{home / 'password'} is missing, and its database can't be opened without; put it back")
     return ConnectionInfo(HOST, int(facts["port"]), USERNAME, read_secret(home / "password"))
 
 
@@ -182,7 +184,7 @@ def _prepare(home: Path, settings: NucleateSettings) -> ConnectionInfo:
     password = home / "password"
     if not password.exists():
         if (home / "db").exists():
-            raise StoreError(f"{password} is missing but its database is there; put it back or move {home} away")
+            raise StoreError(f"{password} is missing, and its database can't be opened without; put it back")
         write_private(password, secrets.token_urlsafe(32) + "\n")
     known = _connection(home)
     if known is None or settings.embedded_port not in {None, known.port}:
