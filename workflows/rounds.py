@@ -17,6 +17,7 @@ from pymongo.errors import DuplicateKeyError
 from workflows import ledger
 from workflows.records import Round
 from workflows.runtime.firetask import to_workflow
+from workflows.runtime.repair import Repair
 from workflows.stages.dress import LIGHT, SAMPLING, block_of, dress
 from workflows.stages.prerelax import prerelax
 from workflows.stages.reference import build_reference, collect_reference
@@ -163,14 +164,15 @@ def _mark_open(launchpad: LaunchPad, campaign: str, number: int) -> bool:
     return True
 
 
-def repair_claims(launchpad: LaunchPad, campaign: str | None = None) -> list[str]:
-    """Add the workflows of claims that were left without one; return their names."""
-    query: dict[str, Any] = {"state": "claimed"}
-    if campaign is not None:
-        query["campaign"] = campaign
+def repair_claims(launchpad: LaunchPad) -> list[Repair]:
+    """Add the workflows of claims that were left without one: a hook of the workers' repair."""
     claims: Database[Any] = launchpad.db
     return [
-        workflow_key(claim["campaign"], claim["round"])
-        for claim in claims.rounds.find(query, {"campaign": 1, "round": 1}).sort([("campaign", 1), ("round", 1)])
+        Repair(
+            "campaign", None, f"{workflow_key(claim['campaign'], claim['round'])}: claimed, its workflow was missing"
+        )
+        for claim in claims.rounds.find({"state": "claimed"}, {"campaign": 1, "round": 1}).sort(
+            [("campaign", 1), ("round", 1)]
+        )
         if ensure_workflow(launchpad, claim["campaign"], claim["round"])
     ]

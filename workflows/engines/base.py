@@ -81,6 +81,10 @@ class Engine(Protocol):
         """Maker whose ``make(structure)`` relaxes positions and cell."""
         ...
 
+    def relax_now(self, structure: Structure) -> Result:
+        """Relax in this process, as :meth:`relax_maker`'s job does: for reference sets; raises CausedError."""
+        ...
+
     def static_maker(self) -> Maker:
         """Maker whose ``make(structure)`` computes energy, forces and stress of a fixed structure."""
         ...

@@ -185,7 +185,8 @@ def children_exist(launchpad: LaunchPad, fw_id: int, job: Job) -> bool:
     producer = f"{job.uuid}:{job.index}"
     made = [fw["fw_id"] for fw in launchpad.fireworks.find({f"spec.{PRODUCER}": producer}, {"fw_id": 1})]
     # a crash between the insertion of children and that of their links leaves orphans, which repair removes
-    return bool(made) and launchpad.workflows.find_one({"nodes": {"$all": [fw_id, made[0]]}}, {"_id": 1}) is not None
+    linked = {"$and": [{"nodes": fw_id}, {"nodes": {"$in": made}}]}
+    return bool(made) and launchpad.workflows.find_one(linked, {"_id": 1}) is not None
 
 
 def refuse_failed_parents(launchpad: LaunchPad, fw_id: int, job: Job) -> None:

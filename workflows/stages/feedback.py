@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from jobflow import job
 
 from workflows import ledger
-from workflows.records import Round, now
+from workflows.records import Candidate, Round, Verdict, now
 from workflows.runtime.context import current_task
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ def close_round(database: Database[Any], files: Blobs, spec: CampaignSpec, numbe
     database.verdicts.update_many(
         {"candidate": {"$in": [v.candidate for v in verdicts]}, "counted_in": None}, {"$set": {"counted_in": number}}
     )
-    labelled = labelled_from(database, verdicts)
+    proposed = list(ledger.read_candidates(database, spec.name, number, control=False))
+    labelled = labelled_from(database, proposed, verdicts)
     generator = load_state(files, current.generator_state).update(labelled)
     state = save_state(files, generator)
     summary = summarise(database, spec, number, late=len(late))
@@ -94,14 +95,27 @@ def close_round(database: Database[Any], files: Blobs, spec: CampaignSpec, numbe
     return closed
 
 
-def labelled_from(database: Database[Any], verdicts: list[Any]) -> list[Labelled]:
-    """Translate verdicts into what generators learn from: generators know nothing of workflows."""
+def labelled_from(database: Database[Any], proposed: list[Candidate], verdicts: list[Verdict]) -> list[Labelled]:
+    """Translate records into what generators learn from: generators know nothing of workflows.
+
+    Parameters
+    ----------
+    proposed : list of Candidate
+        All of the round's; what was never verified teaches not to propose it again.
+    verdicts : list of Verdict
+        The round's, and late ones of earlier rounds.
+    """
     from pymatgen.core import Structure
 
     from generators.base import Labelled
 
-    labelled = []
-    for verdict in sorted(verdicts, key=lambda v: v.candidate):
+    judged = {v.candidate for v in verdicts}
+    labelled = [
+        Labelled(c.candidate, Structure.from_dict(c.structure), c.generator, c.info)
+        for c in proposed
+        if c.candidate not in judged
+    ]
+    for verdict in verdicts:
         candidate = ledger.get_candidate(database, verdict.candidate)
         labelled.append(
             Labelled(
@@ -117,7 +131,7 @@ def labelled_from(database: Database[Any], verdicts: list[Any]) -> list[Labelled
                 cause=verdict.cause.code if verdict.cause else None,
             )
         )
-    return labelled
+    return sorted(labelled, key=lambda one: one.candidate)
 
 
 def _go_on(launchpad: LaunchPad, spec: CampaignSpec, closed: Round, open_next: Callable[..., bool]) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobflow import job
 
+from generators.base import derive_seed
 from workflows import ledger
 from workflows.causes import CAUSES, CausedError
 from workflows.records import Cause, HullReference, PhononResult, PropertyResult, Verdict
@@ -191,6 +192,8 @@ def provenance(
         "generator_version": proposal.generator_version,
         "generator_state": proposal.generator_state,
         "seed": proposal.seed,
+        "stream_seed": derive_seed(spec.seed, proposal.round),
+        "index": proposal.index,
         "info": proposal.info,
         "engine": verdict.engine,
         "protocol": verdict.protocol,
