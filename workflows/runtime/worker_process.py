@@ -225,4 +225,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_code = main()
+    logging.shutdown()
+    sys.stdout.flush()
+    # FireWorks' heartbeat thread of a launch that broke off sleeps for an hour, and Python would wait for it
+    os._exit(exit_code)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from fireworks.core.launchpad import LockedWorkflowError
 from fireworks.core.rocket import Rocket
 from pymongo.monitoring import CommandListener
 
+from workflows.monitor.reconcile import reconcile
 from workflows.runtime.identity import ProcessName, is_dead
 from workflows.runtime.launchpad import CampaignLaunchPad
 from workflows.runtime.repair import Repair, Repairer, repair
@@ -72,15 +74,15 @@ class Bench:
     def noted(self) -> Counter[str]:
         return Counter(self.notes.read_text().split("\n")[:-1])
 
-    def dying(self, n: int, act: Callable[[LaunchPad], Any], *, signed: bool = True) -> int:
-        """Run ``act`` in a process of its own that dies at its n-th write; returns KILLED or SURVIVED."""
+    def fork(self, act: Callable[[LaunchPad], Any], *, writes: int = -1, signed: bool = True) -> int:
+        """Run ``act`` in a process of its own, which dies at its n-th write; returns its pid."""
         pid = os.fork()
         if pid == 0:
             code = 1
             try:
                 sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
                 # a connection of its own: none survives a fork
-                options = {**self.store.address.client_options(), "event_listeners": [Guillotine(n)]}
+                options = {**self.store.address.client_options(), "event_listeners": [Guillotine(writes)]}
                 document = self.store.address.launchpad_document()
                 document.pop("nucleate")
                 launchpad = LaunchPad(**{**document, "mongoclient_kwargs": options})
@@ -90,9 +92,17 @@ class Bench:
                 code = SURVIVED
             finally:
                 os._exit(code)
+        return pid
+
+    @staticmethod
+    def code(pid: int) -> int:
+        """Wait for a forked process; gives KILLED or SURVIVED."""
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         assert code in {KILLED, SURVIVED}, f"the process failed by itself: {code}"
         return code
+
+    def dying(self, writes: int, act: Callable[[LaunchPad], Any], *, signed: bool = True) -> int:
+        return self.code(self.fork(act, writes=writes, signed=signed))
 
     def run_all(self, limit: int = 50) -> int:
         return JobRunner(self.launchpad, self.launches).run_all(limit)
@@ -178,8 +188,11 @@ def first_job_is_done(bench: Bench) -> bool:
     }
 
 
-@pytest.mark.parametrize("signed", [True, False], ids=["our worker", "plain FireWorks"])
-@pytest.mark.parametrize("flow", FLOWS)
+@pytest.mark.parametrize(
+    ("flow", "signed"),
+    [("detouring", True), ("detouring", False), ("failing", False), ("replacing", True)],
+    ids=["detour by our worker", "detour by plain FireWorks", "failure by plain FireWorks", "replace by our worker"],
+)
 def test_a_kill_at_any_write_of_a_job_leaves_no_trace(bench: Bench, flow: str, signed: bool):
     def one_job(launchpad: LaunchPad) -> None:
         if signed:
@@ -364,28 +377,55 @@ def test_a_lost_launch_runs_again_and_its_attempt_is_lost(bench: Bench):
     assert bench.noted()["plan 2"] == 1
 
 
+def test_processes_that_claim_at_once_get_different_fireworks(bench: Bench):
+    import sample_jobs as jobs
+
+    bench.launchpad.add_wf(Workflow([jobs.act(f"j{i}", str(bench.notes)) for i in range(60)]))
+
+    def claim_all(launchpad: CampaignLaunchPad) -> None:
+        while firework := launchpad.claim({}):
+            jobs.note(str(bench.notes), str(firework.fw_id))
+
+    pids = [bench.fork(claim_all) for _ in range(6)]
+    assert [bench.code(pid) for pid in pids] == [SURVIVED] * 6
+    ids = [fw["fw_id"] for fw in bench.store.database.fireworks.find()]
+    assert bench.noted() == dict.fromkeys(map(str, ids), 1)
+
+
+def test_a_claim_takes_the_most_urgent_first_and_passes_over_what_has_no_workflow(bench: Bench):
+    import sample_jobs as jobs
+
+    urgent = jobs.act("urgent", str(bench.notes), spec={"_priority": 5})
+    bench.launchpad.add_wf(Workflow([jobs.act("calm", str(bench.notes)), urgent]))
+    orphans = [jobs.act(f"orphan{i}", str(bench.notes), spec={"_priority": 9}) for i in range(20)]
+    for orphan in orphans:
+        orphan.state = "READY"
+    bench.launchpad._upsert_fws(orphans, reassign_all=True)
+    assert [bench.launchpad.claim({}).name for _ in range(2)] == ["urgent", "calm"]
+    assert bench.launchpad.claim({}) is None
+    bench.mend()
+    assert bench.store.database.fireworks.count_documents({}) == 2
+
+
+def test_reconcile_says_what_it_would_do_then_does_it(bench: Bench):
+    fw_id = claimed(bench)
+    assert reconcile(bench.store, "another campaign", grace_s=GRACE_S).repairs == []
+    dry = reconcile(bench.store, dry_run=True, grace_s=GRACE_S)
+    assert dry.lines()[-1] == "1 would be mended"
+    assert bench.store.database.fireworks.find_one({"fw_id": fw_id})["state"] == "RESERVED"
+    report = reconcile(bench.store, grace_s=GRACE_S)
+    assert report.as_dict()["repairs"] == [asdict(repair) for repair in dry.repairs]
+    assert reconcile(bench.store, grace_s=GRACE_S).lines() == ["nothing to mend"]
+
+
 def test_two_repairs_at_once_do_it_once(bench: Bench):
     db = bench.store.database
     for _ in range(4):
         bench.launchpad.add_wf(detouring(bench.notes))
     for _ in range(4):
         bench.dying(12, lambda launchpad: JobRunner(launchpad, bench.launches).run_all(limit=1))
-    pids = []
-    for _ in range(3):
-        pid = os.fork()
-        if pid == 0:
-            code = 1
-            try:
-                address = bench.store.address
-                document = address.launchpad_document()
-                document.pop("nucleate")
-                launchpad = CampaignLaunchPad.signed(LaunchPad(**document), str(ProcessName.own()))
-                repair(launchpad, grace_s=GRACE_S)
-                code = 0
-            finally:
-                os._exit(code)
-        pids.append(pid)
-    assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids] == [0, 0, 0]
+    pids = [bench.fork(lambda launchpad: repair(launchpad, grace_s=GRACE_S)) for _ in range(3)]
+    assert [bench.code(pid) for pid in pids] == [SURVIVED] * 3
     bench.mend()
     assert bench.run_all() > 0
     names = Counter(fw["name"] for fw in db.fireworks.find())
