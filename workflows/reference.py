@@ -184,6 +184,7 @@ class ReferenceSet(_Stored):
             stream.write(self.to_bytes())
             stream.flush()
             os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)  # noqa: PTH101 - mkstemp's 0600 would hide a shared set from others
         os.replace(temporary, path)  # noqa: PTH105 - a name in the same directory
         return path
 

@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.resources import files
 from itertools import permutations
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 from pymatgen.analysis.structure_matcher import StructureMatcher
-from pymatgen.core import Composition, Structure
+from pymatgen.core import Composition, Lattice, Structure
 
 from generators.compositions import is_neutral
 from generators.crystals.symmetry import spacegroup_symbol
@@ -89,12 +90,12 @@ class Limits:
 
     any_atoms: int = 8
     neutral_atoms: int = 16
-    known_atoms: int = 32
-    first_look: int = 8
+    known_atoms: int = 40
+    first_look: int = 12
     first_window: float = 0.4
-    window: float = 0.04
+    window: float = 0.05
     per_composition: int = 2
-    hull_window: float = 0.1
+    hull_window: float = 0.05
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def covers(limits: Limits, engine_key: str) -> str:
     """Say in words what a subsystem built within these limits covers."""
     return (
         f"known crystals of these elements up to {limits.known_atoms} atoms a primitive cell (AFLOW prototypes in "
-        f"pymatgen, ASE's dcdft, pyxtal), charge-neutral substitutions into those prototypes up to "
+        f"pymatgen, ASE's dcdft, pyxtal, a few from the literature), charge-neutral substitutions into prototypes up to "
         f"{limits.neutral_atoms} atoms, any substitution up to {limits.any_atoms} atoms; per composition the "
         f"{limits.first_look} of lowest energy relaxed with {DEFAULT_MODEL}, and the lowest {limits.per_composition} "
         f"within {limits.window:g} eV/atom of those with {engine_key}; "
@@ -138,6 +139,10 @@ def enumerate_subsystem(elements: Iterable[str], limits: Limits | None = None) -
         if len(known.structure) <= limits.known_atoms and _symbols(known.structure) == wanted:
             label = f"{system_name(wanted)}/{known.label}"
             found[label] = Proposal(label, known.structure, Source(kind="known", prototype=known.label))
+    for phase, structure in _literature():
+        if len(structure) <= limits.known_atoms and _symbols(structure) == wanted:
+            label = f"{system_name(wanted)}/{phase}"
+            found[label] = Proposal(label, structure.copy(), Source(kind="known", prototype=phase))
     for prototype in prototypes(limits.neutral_atoms, n_elements=len(wanted)):
         old = _symbols(prototype.structure)
         for new in permutations(wanted):
@@ -152,6 +157,24 @@ def enumerate_subsystem(elements: Iterable[str], limits: Limits | None = None) -
             source = Source(kind="substituted", prototype=prototype.tag, substitution=pairs)
             found[label] = Proposal(label, rescaled(structure), source)
     return [found[label] for label in sorted(found)]
+
+
+@lru_cache(maxsize=1)
+def _literature() -> tuple[tuple[str, Structure], ...]:
+    """Read the phases that matter and that no dependency ships; parameters are starting points, the engine relaxes."""
+    phases = json.loads(files("workflows").joinpath("data/known_phases.json").read_text(encoding="utf-8"))
+    return tuple(
+        (
+            f"literature/{phase['name']}",
+            Structure.from_spacegroup(
+                phase["spacegroup"],
+                Lattice.from_parameters(*phase["cell"]),
+                [site[0] for site in phase["sites"]],
+                [site[1:] for site in phase["sites"]],
+            ).get_primitive_structure(),
+        )
+        for phase in phases
+    )
 
 
 def _symbols(structure: Structure) -> tuple[str, ...]:
