@@ -40,6 +40,8 @@ QUERY_KEYS: dict[str, tuple[tuple[str, ...], ...]] = {
     "candidates": (("campaign", "round", "index"),),
     "attempts": (("campaign", "round", "candidate", "stage"), ("campaign", "state"), ("fw_id",)),
     "verdicts": (("campaign", "round"), ("campaign", "counted_in")),
+    # One compound index: the embedded server scans everything when two fields have an index each.
+    "fireworks": (("spec.nucleate.campaign", "spec.nucleate.round"),),
 }
 """Further indexes, for the queries that status, failures and judge make."""
 

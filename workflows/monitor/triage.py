@@ -93,11 +93,13 @@ def failures(database: Database[Any], selector: Selector) -> list[FailureGroup]:
     -------
     list of FailureGroup
     """
-    judged = list(database.verdicts.find(selector.verdicts(), _VERDICT))
+    judged = list(database.verdicts.find({"$and": [selector.verdicts(), {"cause": {"$ne": None}}]}, _VERDICT))
     roots = _failed_jobs(database, selector)
-    found = [_of_verdict(verdict, roots) for verdict in judged if verdict["cause"] is not None]
+    found = [_of_verdict(verdict, roots) for verdict in judged]
     if not selector.query and not selector.states:
-        known = {verdict["candidate"] for verdict in judged}
+        # a verdict has the last word on its candidate, also where it says that all is well
+        names = sorted({attempt["candidate"] for attempt in roots if attempt["candidate"]})
+        known = {v["candidate"] for v in database.verdicts.find({"candidate": {"$in": names}}, {"candidate": 1})}
         found += [_of_attempt(attempt) for attempt in roots if attempt["candidate"] not in known]
     groups: dict[int, list[Failure]] = defaultdict(list)
     for failure in sorted(set(found), key=lambda f: (f.round, f.candidate or "", f.stage or "")):
@@ -111,12 +113,9 @@ def _failed_jobs(database: Database[Any], selector: Selector) -> list[dict[str, 
     # The cause is asked of the newest attempt only, or one that failed and then worked would count.
     wanted = {key: value for key, value in selector.attempts().items() if key != "$or"}
     failed = list(database.attempts.find({**wanted, "state": "failed"}, _ATTEMPT))
-    jobs = sorted({attempt["job_uuid"] for attempt in failed})
-    later = (
-        list(database.attempts.find({"job_uuid": {"$in": jobs}, "campaign": selector.campaign}, _ATTEMPT))
-        if jobs
-        else []
-    )
+    # a job keeps its firework when it runs again, and that has an index of its own
+    fireworks = sorted({attempt["fw_id"] for attempt in failed if attempt["fw_id"] is not None})
+    later = database.attempts.find({"fw_id": {"$in": fireworks}}, _ATTEMPT)
     for attempt in sorted(later, key=lambda a: a["launch_id"] or 0):
         if attempt["launch_id"] is not None:
             newest[attempt["job_uuid"], attempt["job_index"]] = attempt

@@ -84,18 +84,19 @@ class Scene:
         state: str = "running",
         cause: int | None = None,
         evidence: str = "seen",
-        job: str | None = None,
+        fw_id: int | None = None,
         **more: Any,
-    ) -> None:
+    ) -> int:
         self.jobs += 1
+        fw_id = fw_id or self.jobs
         record = Attempt(
-            attempt=f"fw{self.jobs}-l{self.jobs}",
+            attempt=f"fw{fw_id}-l{self.jobs}",
             campaign=self.name,
             round=number,
             candidate=candidate,
             stage=stage,
-            job_uuid=job or f"uuid-{self.jobs}",
-            fw_id=self.jobs,
+            job_uuid=f"uuid-{fw_id}",
+            fw_id=fw_id,
             launch_id=self.jobs,
             state=state,
             directory=f"/launches/{self.jobs}",
@@ -104,6 +105,7 @@ class Scene:
             **more,
         )
         self.database.attempts.insert_one(record.model_dump())
+        return fw_id
 
     def verdict(
         self, number: int, candidate: str, *, cause: int | None = None, stage: str = "relax", **more: Any

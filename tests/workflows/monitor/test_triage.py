@@ -11,7 +11,7 @@ def groups(scene, **parts):
 
 
 def test_only_the_root_of_a_failing_chain_counts(scene):
-    scene.attempt(1, "relax", "c1", state="failed", cause=501, evidence="300 steps", job="relax-c1")
+    scene.attempt(1, "relax", "c1", state="failed", cause=501, evidence="300 steps")
     scene.attempt(1, "phonon", "c1", state="failed", cause=901)
     scene.attempt(1, "judge", "c1", state="completed")
     scene.verdict(1, "c1", cause=501)
@@ -24,8 +24,8 @@ def test_only_the_root_of_a_failing_chain_counts(scene):
 
 
 def test_a_failure_that_was_run_again_and_worked_is_history(scene):
-    scene.attempt(1, "relax", "c1", state="failed", cause=102, job="same-job")
-    scene.attempt(1, "relax", "c1", state="completed", job="same-job")
+    job = scene.attempt(1, "relax", "c1", state="failed", cause=102)
+    scene.attempt(1, "relax", "c1", state="completed", fw_id=job)
     scene.verdict(1, "c1")
     assert groups(scene) == {}
 
