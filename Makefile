@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt deploy/setup-venv.sh
 	@touch $(STAMP)
 
 demo: $(STAMP)  ## run a two-round campaign end to end and leave demo-report/
-	@$(VENV)/bin/nucleate demo --processes $(PROCESSES) --directory demo-campaign --report demo-report
+	@$(VENV)/bin/nucleate demo demo-campaign --output demo-report --processes $(PROCESSES)
 
 test: $(STAMP)  ## lint, types and the whole test-suite
 	@$(MAKE) --no-print-directory lint
