@@ -2,10 +2,10 @@
 
 Only StructureMatcher calls two crystals the same, at the tolerances of :class:`Tolerances`; what comes before merely
 spares it pairs that it would refuse: other compositions, other numbers of atoms in the primitive cell, lattices that
-can't be mapped onto each other (:mod:`generators.crystals.lattices`) and average minimum distances too far apart
-(:mod:`generators.crystals.fingerprint`). The first three never refuse what the matcher accepts. The AMD's tolerance is
-as wide as the matcher's is (see :class:`Tolerances`), so it mostly tells molecular from dense crystals; at a tight
-tolerance it would find exact copies only, while the matcher also accepts sites 0.3 of an atom's size apart.
+can't be mapped onto each other, sites without a partner (:mod:`generators.crystals.lattices`), and average minimum
+distances too far apart (:mod:`generators.crystals.fingerprint`). All but the last never refuse what the matcher
+accepts. The AMD's tolerance is as wide as the matcher's own (see :class:`Tolerances`): at a tight one it would find
+exact copies only, while the matcher also accepts sites that lie 0.3 of an atom's size apart.
 
 StructureMatcher's relation is not transitive, so "the same" needs an order: a crystal belongs to the first earlier
 crystal that it matches and that was itself new. That is what ``StructureMatcher.group_structures`` does, and

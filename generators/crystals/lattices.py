@@ -2,8 +2,8 @@
 
 Most pairs of one composition and cell size that StructureMatcher refuses, it refuses because no basis of the one
 lattice has lengths and angles like the other's, and most of the rest because under no such basis and no translation
-each site finds a site of its species nearby. The tests here ask the same questions of the same numbers at tolerances that are
-wider by a rounding error, so they never refuse a pair that the matcher would accept.
+each site finds a site of its species nearby. The tests here ask the same questions of the same numbers at tolerances
+that are wider by a rounding error, so they never refuse a pair that the matcher would accept.
 """
 
 from __future__ import annotations
@@ -164,5 +164,5 @@ def sites_may_match(
         difference = mapped[:, None, None, :, axis] - moved[:, :, :, None, axis]
         difference -= np.rint(difference)
         near &= np.abs(difference) <= tolerances[:, None, None, None, axis]
-    found: NDArray[np.bool_] = near.any(axis=3)  # (m, partners, target)
-    return bool(found.all(axis=2).any())
+    found = np.logical_or.reduce(near, axis=3)  # (m, partners, target)
+    return bool(np.logical_and.reduce(found, axis=2).any())
