@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import bson
-from secantus import auth, commands, transactions
+from secantus import auth, commands, storage, transactions
 from secantus.server import SecantusDBServer
 
 IDLE_EXIT = 64
@@ -75,9 +75,6 @@ class RetryRecord:
         self._server = server
         self._directory = directory
         self._lock = threading.RLock()
-        session = server.storage._conn.open_session()
-        session.create(self.TABLE, "key_format=u,value_format=u")
-        session.close()
 
     def restore(self) -> int:
         """Give the server the replies of its predecessor, and forget those that nobody can ask for any more.
@@ -134,13 +131,13 @@ class RetryRecord:
 
     def _run(self, handler: Handler, doc: dict[str, Any], ctx: Any) -> dict[str, Any]:
         lsid, number = commands._txn_envelope(doc)
-        storage = self._server.storage
+        engine = self._server.storage
         collection = doc[next(iter(doc))]
-        if isinstance(collection, str) and not storage.collection_exists(ctx.db_name, collection):
+        if isinstance(collection, str) and not engine.collection_exists(ctx.db_name, collection):
             return handler(doc, ctx)
-        handle = storage.begin_user_transaction()
+        handle = engine.begin_user_transaction()
         try:
-            with storage.use_user_transaction(handle):
+            with engine.use_user_transaction(handle):
                 reply = handler(doc, ctx)
                 if transactions._is_recordable_reply(reply):
                     record = {
@@ -149,15 +146,17 @@ class RetryRecord:
                         "reply": bson.encode(reply),
                         "at": time.time(),
                     }
-                    storage._cursor(self.TABLE)[lsid] = bson.encode(record)
+                    engine._cursor(self.TABLE)[lsid] = bson.encode(record)
                     recorded = True
                 else:
                     recorded = False
             if recorded:
-                storage.commit_user_transaction(handle)
+                engine.commit_user_transaction(handle)
                 return reply
+        except storage.TransactionTooLargeError:
+            log.warning("a write of more than the cache allows in one transaction goes without a record")
         finally:
-            storage.abort_user_transaction(handle)  # a no-op after a commit
+            engine.abort_user_transaction(handle)  # a no-op after a commit
         # A write that failed in part (a duplicate key among several) keeps what came before: run it as it always was.
         return handler(doc, ctx)
 
@@ -178,6 +177,33 @@ def seed_user(server: SecantusDBServer, username: str, password: str) -> None:
         },
         replace=True,
     )
+
+
+def create_database(database: Path) -> None:
+    """Make an empty database with all its tables, whole or not at all.
+
+    SecantusDB makes a table when the first collection needs it; killed in the middle of that, the database can't be
+    opened any more. So all are made beforehand, in a directory that gets its name when it is finished.
+
+    Parameters
+    ----------
+    database : pathlib.Path
+        Doesn't exist.
+    """
+    unfinished = database.with_suffix(".unfinished")
+    if unfinished.exists():
+        shutil.rmtree(unfinished)
+    new = storage.Storage(str(unfinished), enable_oplog=True, cache_size="64M", sync_on_commit=True)
+    session = new._conn.open_session()
+    for shard in range(storage._DOC_SHARDS):
+        session.create(storage._doc_shard_name(shard), storage._DOC_SHARD_CFG)
+    session.create(RetryRecord.TABLE, "key_format=u,value_format=u")
+    session.close()
+    new.close()
+    unfinished.rename(database)
+    descriptor = os.open(database.parent, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
 
 
 def report(descriptor: int, **facts: Any) -> None:
@@ -242,16 +268,23 @@ def main() -> int:
         signal.signal(number, lambda *_: stop.set())
 
     password = (options.directory / "password").read_text(encoding="utf-8").strip()
+    database = options.directory / "db"
     try:
+        if not database.exists():
+            create_database(database)
         server = SecantusDBServer(
             host="127.0.0.1",
             port=options.port,
-            storage_path=str(options.directory / "db"),
+            storage_path=str(database),
             require_auth=True,
             enable_test_commands=False,
             sync_on_commit=True,
             cache_size=options.cache,
         )
+        # The oplog feeds change streams, which nobody here listens to; without it every document is written once.
+        # SecantusDB still calls itself a replica set, which is what makes drivers number their writes.
+        server.storage.enable_oplog = False
+        server.storage._txn_dirty_limit *= 2  # it allows for the oplog's copy
         seed_user(server, options.username, password)
         record = RetryRecord(server, options.directory)
         record.restore()

@@ -167,13 +167,14 @@ def read_secret(path: Path) -> SecretStr:
     path = path.expanduser()
     try:
         # Checked on the open descriptor: what is read is what was checked.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise StoreError(f"password file {path} can't be read: {error.strerror}") from None
+    info = os.fstat(descriptor)
+    if not stat.S_ISREG(info.st_mode):
+        os.close(descriptor)
+        raise StoreError(f"password file {path} is not a plain file")
     with os.fdopen(descriptor, "r", encoding="utf-8") as file:
-        info = os.fstat(file.fileno())
-        if not stat.S_ISREG(info.st_mode):
-            raise StoreError(f"password file {path} is not a plain file")
         if info.st_uid != os.geteuid():
             raise StoreError(f"password file {path} belongs to another user; it must be yours")
         if stat.S_IMODE(info.st_mode) & 0o077:
@@ -248,7 +249,7 @@ class NucleateSettings(BaseSettings):
         default="nucleate", pattern=r"^[A-Za-z0-9_-]{1,60}$", description="name of the database in the embedded server"
     )
     embedded_cache: str = Field(
-        default="256M", pattern=r"^\d+[MG]$", description="cache of the embedded server's database"
+        default="512M", pattern=r"^\d+[MG]$", description="most memory that the embedded database's cache takes"
     )
     store_timeout_seconds: float = Field(default=5.0, gt=0, description="s to wait for a store before calling it down")
     retry_seconds: float = Field(default=90.0, gt=0, description="s that a worker's operation rides through a restart")

@@ -88,7 +88,7 @@ class Supervisor:
     idle_seconds : float
         Time without a client after which the server stops.
     cache : str
-        The database's cache, for example ``256M``.
+        The database's cache, for example ``512M``.
     token : str
         Echoed in ``state.json``, so that the starter knows its own start.
     """
