@@ -111,7 +111,7 @@ def covers(limits: Limits, engine_key: str) -> str:
     """Say in words what a subsystem built within these limits covers."""
     return (
         f"known crystals of these elements up to {limits.known_atoms} atoms a primitive cell (AFLOW prototypes in "
-        f"pymatgen, ASE's dcdft, pyxtal, a few from the literature), charge-neutral substitutions into prototypes up to "
+        f"pymatgen, ASE's dcdft, pyxtal, the literature), charge-neutral substitutions into prototypes up to "
         f"{limits.neutral_atoms} atoms, any substitution up to {limits.any_atoms} atoms; per composition the "
         f"{limits.first_look} of lowest energy relaxed with {DEFAULT_MODEL}, and the lowest {limits.per_composition} "
         f"within {limits.window:g} eV/atom of those with {engine_key}; "
