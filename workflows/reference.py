@@ -303,7 +303,7 @@ def energy_above_hull(
     composition = structure if isinstance(structure, Composition) else structure.composition
     system = tuple(sorted(element.symbol for element in composition.elements))
     diagram = hull(reference, system)
-    distance = energy_ev_per_atom - float(diagram.get_hull_energy_per_atom(composition))
+    distance = float(energy_ev_per_atom) - float(diagram.get_hull_energy_per_atom(composition))
     parts = [reference.subsystems[system_name(s)] for s in required_subsystems([system])]
     record = HullReference(
         key=reference.key,

@@ -84,22 +84,22 @@ def test_literature_phases_are_the_crystals_they_are_named_after(elements, formu
 
 
 def test_an_interrupted_build_goes_on_where_it_stopped(tmp_path):
-    whole = build_subsystem(SinglePoints(), ("Mg", "O"), limits=SMALL)
+    whole = build_subsystem(SinglePoints(), ("Al", "Mg"), limits=SMALL)
     assert whole.relaxed == len(whole.entries) >= 2
     with pytest.raises(KeyboardInterrupt):
-        build_subsystem(SinglePoints(stop_after=1), ("Mg", "O"), limits=SMALL, checkpoints=tmp_path)
+        build_subsystem(SinglePoints(stop_after=1), ("Al", "Mg"), limits=SMALL, checkpoints=tmp_path)
     (checkpoint,) = tmp_path.iterdir()
     with checkpoint.open("a") as stream:
         stream.write('{"stage": "relaxed", "id": "cut sh')  # as a crash leaves it
     engine, told = SinglePoints(), []
     again = build_subsystem(
-        engine, ("Mg", "O"), limits=SMALL, checkpoints=tmp_path, progress=lambda *what: told.append(what)
+        engine, ("Al", "Mg"), limits=SMALL, checkpoints=tmp_path, progress=lambda *what: told.append(what)
     )
     assert again == whole
     assert len(engine.seen) == whole.relaxed - 1
-    assert told[-1] == ("Mg-O relaxing", whole.relaxed, whole.relaxed)
+    assert told[-1] == ("Al-Mg relaxing", whole.relaxed, whole.relaxed)
     third = SinglePoints()
-    assert build_subsystem(third, ("Mg", "O"), limits=SMALL, checkpoints=tmp_path) == whole
+    assert build_subsystem(third, ("Al", "Mg"), limits=SMALL, checkpoints=tmp_path) == whole
     assert third.seen == []
 
 
