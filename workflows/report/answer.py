@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from workflows.report.collect import finite
-from workflows.report.words import limits, mev, number, plural, pretty_formula, property_name
+from workflows.report.words import limits, mev, number, plural, pretty_formula, property_name, thz
 
 if TYPE_CHECKING:
     from workflows.records import Verdict
@@ -59,7 +59,11 @@ def ladder(data: ReportData) -> tuple[Step, ...]:
     if targets.phonons == "stable":
         measured = [v for v in left if v.phonon.judgement in ("stable", "unstable")]
         passed = [v for v in left if v.phonon.judgement == "stable"]
-        steps.append(Step(f"phonons stable (≥ {number(targets.phonon_tolerance, 1)} THz)", len(passed), len(measured)))
+        lows = [(x, v) for v in measured if (x := finite(v.phonon.min_thz)) is not None]
+        high = max(lows, key=lambda pair: pair[0], default=None)
+        best = f"nearest {thz(high[0])} THz, {pretty_formula(high[1].formula)}" if high else "no frequency is stored"
+        name = f"phonons stable (≥ {number(targets.phonon_tolerance, 1)} THz)"
+        steps.append(Step(name, len(passed), len(measured), best))
         left = passed
     for name, wanted in targets.properties.items():
         values = [(v.properties[name].value, v) for v in left if name in v.properties]
@@ -109,18 +113,14 @@ def answer(data: ReportData) -> Answer:
     if fell is None:
         detail = f"{len(verified)} candidates are verified, {len(stable)} of them stable, but none meets every target."
         return Answer(where, detail + unfinished, steps)
-    before = steps[steps.index(fell) - 1]
-    reason = (
-        f"Of {plural(before.passed, 'candidate')} left, none has a trustworthy value for: {fell.name}."
-        if not fell.measured
-        else f"Of {plural(before.passed, 'candidate')} left, none is {fell.name}"
-        if fell.name.startswith(("within", "phonons"))
-        else f"Of {plural(before.passed, 'candidate')} left, none has {fell.name}"
-    )
+    came = plural(steps[steps.index(fell) - 1].passed, "candidate")
     if fell.measured:
-        reason += f" ({fell.nearest})." if fell.nearest else "."
-    detail = f"{plural(len(verified), 'candidate')} verified, {len(stable)} stable. {reason}"
-    return Answer(where, detail.replace("none is phonons stable", "none has stable phonons") + unfinished, steps)
+        reason = f"{came} came as far as “{fell.name}” and none met it ({fell.nearest})."
+    else:
+        reason = f"{came} came as far as “{fell.name}”, for which none has a trustworthy value."
+    return Answer(
+        where, f"{plural(len(verified), 'candidate')} verified, {len(stable)} stable. {reason}{unfinished}", steps
+    )
 
 
 def _names(verdicts: tuple[Verdict, ...], most: int = 6) -> list[str]:

@@ -230,6 +230,25 @@ def _attempts(database: Database[dict[str, Any]], campaign: str, judged: set[str
     return grouped
 
 
+_REASONS = (
+    (" apart, at least", "atoms too close"),
+    ("too large for its atoms", "cell too large for its atoms"),
+    ("too small for its atoms", "cell too small for its atoms"),
+    ("reduced cell is", "cell too flat or too long"),
+    ("is not neutral", "not charge-neutral"),
+    ("outside the campaign", "outside the chemical systems"),
+    ("relaxes to the same", "relaxes to the same crystal as another"),
+    ("relaxes to a known", "relaxes to a known crystal"),
+    ("no screening energy", "no screening energy"),
+    ("budget of", "budget spent on better or less similar ones"),
+)
+"""What the sieve writes, and the kind of reason that it is; numbers and names differ from crystal to crystal."""
+
+
+def _kind_of_reason(reason: str) -> str:
+    return next((kind for part, kind in _REASONS if part in reason), reason.split(":", maxsplit=1)[0])
+
+
 def _refused(candidates: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     reasons: Counter[str] = Counter()
     for candidate in candidates:
@@ -238,13 +257,13 @@ def _refused(candidates: Iterable[Mapping[str, Any]]) -> dict[str, int]:
             continue
         if not screen.get("valid"):
             # One reason a candidate, the first that the screen found, so that the counts add up.
-            reasons[str((screen.get("reasons") or ["not valid"])[0]).split(":")[0]] += 1
+            reasons[_kind_of_reason(str((screen.get("reasons") or ["not valid"])[0]))] += 1
         elif not screen.get("unique"):
             reasons["duplicate as proposed"] += 1
         elif (candidate.get("prerelax") or {}).get("error"):
             reasons["pre-relaxation failed"] += 1
         elif (select := candidate.get("select")) and not select.get("selected"):
-            reasons[str(select.get("reason") or "not selected").split(":")[0]] += 1
+            reasons[_kind_of_reason(str(select.get("reason") or "not selected"))] += 1
     return dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
 
 

@@ -275,11 +275,18 @@ def _ternary(system: Sequence[str], diagram: PhaseDiagram, verdicts: Sequence[Ve
 
 
 def _distances(labels: Labels, spots: Sequence[tuple[float, float, Verdict]]) -> None:
-    """Write the distance to the hull (meV/atom) beside candidates, as far as there is room."""
-    for x, y, verdict in spots:
-        distance = mev(verdict.energy_above_hull_ev_per_atom)
-        if distance not in {"0", "–"}:
-            labels.place(x, y, distance if distance.startswith("−") else f"+{distance}")
+    """Write the lowest distance to the hull (meV/atom) of each composition beside it, and how many share it."""
+    groups: dict[str, list[tuple[float, float, Verdict]]] = {}
+    for spot in spots:
+        groups.setdefault(Composition(spot[2].formula).reduced_formula, []).append(spot)
+    for group in groups.values():
+        x, y, lowest = min(group, key=lambda s: s[2].energy_above_hull_ev_per_atom or 0.0)
+        distance = mev(lowest.energy_above_hull_ev_per_atom)
+        shown = distance if distance.startswith("−") or distance == "0" else f"+{distance}"
+        if len(group) > 1:
+            labels.place(x, y, f"{shown} ({len(group)})")
+        elif distance not in {"0", "–"}:
+            labels.place(x, y, shown)
 
 
 def _between(one: tuple[float, float], two: tuple[float, float], share: float) -> tuple[float, float]:

@@ -63,18 +63,18 @@ def shares_by_round(rounds: Sequence[RoundData]) -> Markup | None:
     svg = Svg(1000, 300, "Shares of what was sampled, by round", "wide")
     step = max(1, round(len(shown) / 10))
     frame.axes(svg, "round", "share of samples (%)", xticks=[r.number for r in shown][::step])
-    ends: list[float] = []
+    ends: list[tuple[float, str]] = []
     for name in ("valid", "unique", "novel", "verified", "stable", "hits"):
         points = [(frame.x(r.number), frame.y(100 * getattr(r.summary, name) / r.summary.sampled)) for r in shown]
         svg.path(points, f"series s-{name}")
         for (x, y), r in zip(points, shown, strict=True):
             tip = f"round {r.number}: {getattr(r.summary, name)} {name} of {r.summary.sampled}"
             svg.add("circle", cx=x, cy=y, r=3.5, css=f"dot s-{name}", tip=tip)
-        y = points[-1][1]
-        while any(abs(y - other) < 13 for other in ends):
-            y -= 13
-        ends.append(y)
-        svg.text(frame.right + 10, y + 4, name, css=f"note s-{name}")
+        ends.append((points[-1][1], name))
+    lowest = frame.bottom + 13
+    for y, name in sorted(ends, reverse=True):  # names keep the order of their lines, a line of text apart
+        lowest = min(y, lowest - 13)
+        svg.text(frame.right + 10, lowest + 4, name, css=f"note s-{name}")
     return svg.markup()
 
 
@@ -173,9 +173,13 @@ def phonon_plot(phonon: PhononResult, title: str) -> Markup | None:
             height=frame.bottom - frame.y(phonon.tolerance_thz),
             css="forbidden",
         )
+    free = frame.left - 20
     for where, label in _labels(bands.get("labels")):
         svg.line(frame.x(where), frame.top, frame.x(where), frame.bottom, css="grid dark")
-        svg.text(frame.x(where), frame.bottom + 18, label, "middle", "tick strong")
+        x, half = frame.x(where), 3.6 * len(label) + 1
+        low = x - half < free  # no room beside the one before: a line lower
+        free = free if low else x + half
+        svg.text(x, frame.bottom + (29 if low else 17), label, "middle", "tick strong")
     svg.line(frame.left, frame.y(0), frame.right, frame.y(0), css="zero")
     svg.line(frame.left, frame.y(phonon.tolerance_thz), frame.right, frame.y(phonon.tolerance_thz), css="cut")
     # A path through reciprocal space has gaps (U|K): lines are drawn piece by piece.

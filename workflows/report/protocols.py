@@ -150,18 +150,23 @@ def _engine(data: ReportData) -> str:
 
 
 def _phonons(data: ReportData) -> str:
-    hows = Counter(v.phonon.how for v in data.verdicts if v.phonon.how)
+    # A verdict's own words begin with its result; what follows is how it was made.
+    hows = Counter(v.phonon.how.split("; ")[-1] for v in data.verdicts if v.phonon.how)
     judged = Counter(v.phonon.judgement.replace("_", " ") for v in data.verdicts)
     rule = (
         f"stable if the lowest frequency away from the acoustic Γ point is at least "
         f"{number(data.spec.targets.phonon_tolerance, 1)} THz (imaginary frequencies are written negative)"
     )
     tally = ", ".join(f"{n} {name}" for name, n in judged.most_common())
-    return ". ".join(part for part in (rule, _counted(hows, "crystal"), tally) if part) + "."
+    made = _counted(hows, "crystal")
+    return ". ".join(part[0].upper() + part[1:] for part in (rule, made, tally) if part) + "."
 
 
 def _counted(found: Counter[str], noun: str) -> str:
-    named = [(name or "not recorded", n) for name, n in found.most_common()]
+    """Write how something was done and how often; where nearly every crystal has its own, the most frequent one."""
+    named = [(name.rstrip(".") or "not recorded", n) for name, n in found.most_common()]
     if len(named) == 1:
-        return named[0][0].rstrip(".")
-    return "; ".join(f"{name.rstrip('.')} ({plural(n, noun)})" for name, n in named)
+        return named[0][0]
+    if len(named) > 3:
+        return f"{len(named)} ways, for example: {named[0][0]}"
+    return "; ".join(f"{name} ({plural(n, noun)})" for name, n in named)

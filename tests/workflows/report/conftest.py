@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 STATE = "ab12" * 16
 
 
+@cache  # pymatgen takes seconds to expand a space group; nobody changes these
 def crystals() -> dict[str, Structure]:
     """Small real crystals of the demo's chemistry."""
     return {
@@ -115,7 +117,8 @@ def phonon(minimum: float | None, judgement: str, n_atoms: int) -> PhononResult:
     return PhononResult(
         judgement=judgement,  # type: ignore[arg-type]
         min_thz=minimum,
-        how="7net-0, finite displacements of 0.01 Å, 2x2x2 supercell, acoustic sum rule, mesh 9x9x9",
+        how=f"{judgement}: lowest {minimum:g} THz at q = (0.5, 0, 0) on the whole mesh; 7net-0, finite "
+        "displacements of 0.01 Å, supercell of 64 atoms, acoustic sum rule, Γ-centred mesh 9x9x9",
         mesh=[9, 9, 9],
         n_supercell_atoms=64,
         bands={
@@ -289,7 +292,9 @@ def _candidate(
         n_atoms=len(structure),
         screen=Screened(
             valid=valid,
-            reasons=[] if valid else ["too close: 0.71 Å between Mg and O"],
+            reasons=[]
+            if valid
+            else ["atoms 1 (Mg) and 2 (O) are 0.71 Å apart, at least 1.02 Å (0.5 of their covalent radii) is needed"],
             unique=valid,
             passed=valid,
         ),
@@ -301,7 +306,9 @@ def _candidate(
             novel=index % 3 != 2,
             novelty=Novelty(composition=False, prototype=True, skeleton=False),
             selected=chosen,
-            reason="" if chosen else "budget spent on better ones",
+            reason="number 1 of 8: likely a hit"
+            if chosen
+            else "budget of 8 spent on better or less similar ones: far from the hull",
         )
         if valid
         else None,

@@ -63,12 +63,12 @@ def test_the_answer_is_honest_about_what_was_not_measured(make_data):
     unmeasured = ("AlN", 0.01, 0.2, "stable", None, (603, "equation_of_state_failed", "no minimum"))
     told = answer(make_data(judged=(unmeasured,)))
     assert told.headline == "No hit yet."
-    assert "none has a trustworthy value for: bulk modulus ≥ 150 GPa" in told.detail
+    assert "1 candidate came as far as “bulk modulus ≥ 150 GPa”, for which none has a trustworthy value" in told.detail
     assert "Round 2 is still open" in told.detail
     far = answer(make_data(judged=(("AlN", 0.3, None, "not_measured", None, None),)))
-    assert "none is within the hull cut (≤ 100 meV/atom) (lowest 300 meV/atom, AlN)" in far.detail
+    assert "“within the hull cut (≤ 100 meV/atom)” and none met it (lowest 300 meV/atom, AlN)" in far.detail
     wobbly = answer(make_data(judged=(("AlN", 0.02, -2.0, "unstable", 200.0, None),)))
-    assert "none has stable phonons" in wobbly.detail
+    assert "“phonons stable (≥ −0.3 THz)” and none met it (nearest −2.00 THz, AlN)" in wobbly.detail
 
 
 def test_sun_is_never_said_without_what_it_rests_on(data):
