@@ -98,7 +98,9 @@ def export(
         target = into or Path(f"{opened.name}-{which.value}{'' if format is Format.cif else '.' + format.value}")
         chosen = tuple(candidates or ())
         if rounds or query:
-            wanted = options.selector(opened.name, rounds, candidates=candidates, states=[which.value], query=query)
+            wanted = options.selector(
+                opened.name, rounds, candidates=candidates, states=[which.value.removesuffix("s")], query=query
+            )
             chosen = tuple(sorted(v["candidate"] for v in database.verdicts.find(wanted.verdicts(), {"candidate": 1})))
             if not chosen:
                 raise RefusedError(f"none of the {which.value} of {opened.name} fits; nothing was written")

@@ -370,10 +370,10 @@ def _totals(rounds: list[RoundStatus]) -> dict[str, int]:
 
 
 def _pace(rounds: list[RoundStatus], name: str) -> float | None:
-    """Give a count per hour over the time in which rounds were open; ``None`` before there is anything to divide."""
+    """Give a count per hour over the time in which rounds were open; ``None`` in the first minute: it is noise."""
     seconds = sum(((r.closed or now()) - r.opened).total_seconds() for r in rounds if r.opened)
     count = sum(getattr(r.summary, name) for r in rounds)
-    return round(3600 * count / seconds, 2) if seconds > 0 and count else None
+    return round(3600 * count / seconds, 2) if seconds > 60 and count else None
 
 
 _WEIGHTS = {"sample": 0.05, "screen": 0.05, "prerelax": 0.2, "verify": 0.7}
