@@ -75,16 +75,15 @@ class CampaignLaunchPad(LaunchPad):  # type: ignore[misc]  # FireWorks ships no 
         order = [("spec._priority", DESCENDING)]
         passed_over: list[int] = []
         while found := list(self.fireworks.find(wanted, {"fw_id": 1, "spec._priority": 1}, sort=order, limit=_CHOICES)):
-            ids = [fw["fw_id"] for fw in found]
-            placed = {n for wf in self.workflows.find({"nodes": {"$in": ids}}, {"nodes": 1}) for n in wf["nodes"]}
             # workers that look at the same time try them in different orders, so that few claims are lost
             random.shuffle(found)
             found.sort(key=lambda fw: -(fw.get("spec", {}).get("_priority") or 0))
-            for fw in found:
-                if fw["fw_id"] in placed and (claimed := self._claim(fw["fw_id"])):
+            for fw_id in [fw["fw_id"] for fw in found]:
+                if not self.workflows.find_one({"nodes": fw_id}, {"_id": 1}):
+                    passed_over.append(fw_id)
+                elif claimed := self._claim(fw_id):
                     self._claimed = claimed
                     return claimed
-            passed_over += [fw_id for fw_id in ids if fw_id not in placed]
             wanted["fw_id"] = {"$nin": passed_over}
         return None
 

@@ -33,6 +33,7 @@ _KILLED = 106
 _OPEN = ("WAITING", "READY", "RESERVED", "RUNNING", "FIZZLED")
 _LOCK_PATIENCE_S = 2.0
 _FOREIGN_GRACES = 20
+_FEW = 100
 
 Kind = Literal["unlaunched", "locked", "orphan", "unapplied", "lost", "campaign"]
 
@@ -272,22 +273,26 @@ class Repairer:
     def _orphans(self) -> list[Repair]:
         """Remove fireworks that no workflow links: nobody could ever run them."""
         found = self.launchpad.fireworks.find({"state": {"$in": list(_OPEN)}}, {"fw_id": 1})
-        unknown = sorted(fw["fw_id"] for fw in found if fw["fw_id"] not in self._placed)
-        if not unknown:
-            return []
-        self._placed |= self._nodes(unknown)
-        loose = [fw_id for fw_id in unknown if fw_id not in self._placed]
+        loose = []
+        for fw_id in sorted(fw["fw_id"] for fw in found):
+            if fw_id not in self._placed:
+                # one look-up a workflow, not a list of thousands of ids: see settle.span
+                nodes = self._nodes(fw_id)
+                self._placed |= nodes
+                loose += [] if nodes else [fw_id]
         old = [fw_id for fw_id in loose if self.watch.age_s(("orphan", fw_id), fw_id) >= self.grace_s]
-        doomed = sorted(set(old) - self._nodes(old)) if old else []
-        doomed = [fw_id for fw_id in doomed if self._wanted(fw_id)]
-        if doomed and not self.dry_run:
-            self.launchpad.launches.delete_many({"fw_id": {"$in": doomed}})
-            self.launchpad.fireworks.delete_many({"fw_id": {"$in": doomed}})
+        doomed = [fw_id for fw_id in old if not self._nodes(fw_id) and self._wanted(fw_id)]
+        if not self.dry_run:
+            for start in range(0, len(doomed), _FEW):
+                ids = {"fw_id": {"$in": doomed[start : start + _FEW]}}
+                self.launchpad.launches.delete_many(ids)
+                self.launchpad.fireworks.delete_many(ids)
         return [Repair("orphan", fw_id, "no workflow knows it: removed") for fw_id in doomed]
 
-    def _nodes(self, fw_ids: list[int]) -> set[int]:
-        workflows = self.launchpad.workflows.find({"nodes": {"$in": fw_ids}}, {"nodes": 1})
-        return {node for workflow in workflows for node in workflow["nodes"]}
+    def _nodes(self, fw_id: int) -> set[int]:
+        """Give all fireworks of a firework's workflow; none if it has no workflow."""
+        workflow = self.launchpad.workflows.find_one({"nodes": fw_id}, {"nodes": 1})
+        return set(workflow["nodes"]) if workflow else set()
 
     def _refresh(self, fw_id: int, lost: int | None = None) -> bool:
         """Refresh a firework's workflow, archiving launches that are over; tell whether it was done."""

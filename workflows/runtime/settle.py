@@ -24,6 +24,8 @@ from workflows.runtime.identity import is_dead
 from workflows.runtime.launchpad import CLAIMED_BY
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from workflows.runtime.launchpad import CampaignLaunchPad
 
 DONE = frozenset({"COMPLETED", "FIZZLED"})
@@ -33,6 +35,15 @@ _CLAIM_PATIENCE_S = 5.0
 
 class NotNow(Exception):  # noqa: N818 - not an error
     """A live worker is between claiming a firework of this workflow and writing its launch; try again later."""
+
+
+def span(fw_ids: Iterable[int]) -> dict[str, Any]:
+    """Select fireworks by the range that holds their ids, others in between included.
+
+    A workflow's ids lie close together, while a list of thousands costs a server minutes that compares them one by one.
+    """
+    ids = list(fw_ids)
+    return {"fw_id": {"$gte": min(ids), "$lte": max(ids)}}
 
 
 def settle(launchpad: CampaignLaunchPad, workflow: dict[str, Any]) -> str:
@@ -72,8 +83,8 @@ def settle(launchpad: CampaignLaunchPad, workflow: dict[str, Any]) -> str:
     begun = any(facts[fw_id] != "WAITING" for fw_id in reset)
     if not begun:
         reset = [fw_id for fw_id in reset if not _put_back(launchpad, fw_id, known[fw_id])]
-    query = {"fw_id": {"$in": nodes}, "state": {"$in": list(DONE)}, "launches": []}
-    unbacked = {fw["fw_id"] for fw in launchpad.fireworks.find(query, {"fw_id": 1})}
+    unloadable = launchpad.fireworks.find({**span(nodes), "state": {"$in": list(DONE)}, "launches": []}, {"fw_id": 1})
+    unbacked = {fw["fw_id"] for fw in unloadable}
     wf = launchpad.get_wf_by_fw_id_lzyfw(nodes[0])
     updated: set[int] = set()
     for fw_id in reset:
@@ -94,8 +105,10 @@ def settle(launchpad: CampaignLaunchPad, workflow: dict[str, Any]) -> str:
 
 def _hold_back(launchpad: CampaignLaunchPad, known: dict[int, str], parents: dict[int, list[int]]) -> None:
     """Make READY fireworks WAITING whose parents the workflow does not know to be done."""
-    early = [fw_id for fw_id, ids in parents.items() if any(known[parent] not in DONE for parent in ids)]
-    launchpad.fireworks.update_many({"fw_id": {"$in": early}, "state": "READY"}, {"$set": {"state": "WAITING"}})
+    early = {fw_id for fw_id, ids in parents.items() if any(known[parent] not in DONE for parent in ids)}
+    for fw in list(launchpad.fireworks.find({**span(known), "state": "READY"}, {"fw_id": 1})):
+        if fw["fw_id"] in early:
+            launchpad.fireworks.update_one({"fw_id": fw["fw_id"], "state": "READY"}, {"$set": {"state": "WAITING"}})
 
 
 def _put_back(launchpad: CampaignLaunchPad, fw_id: int, state: str) -> bool:
@@ -119,9 +132,10 @@ def _put_back(launchpad: CampaignLaunchPad, fw_id: int, state: str) -> bool:
 def _claims_written(launchpad: CampaignLaunchPad, nodes: list[int]) -> dict[int, str]:
     """Read the fireworks' states once nobody alive is between a claim and its launch, in which nobody may write."""
     fields = {"fw_id": 1, "state": 1, CLAIMED_BY: 1}
+    own = set(nodes)
     deadline = time.monotonic() + _CLAIM_PATIENCE_S
     while True:
-        found = list(launchpad.fireworks.find({"fw_id": {"$in": nodes}}, fields))
+        found = [fw for fw in launchpad.fireworks.find(span(nodes), fields) if fw["fw_id"] in own]
         if not any(fw["state"] == "RESERVED" and CLAIMED_BY in fw and not is_dead(fw[CLAIMED_BY]) for fw in found):
             return {fw["fw_id"]: fw["state"] for fw in found}
         if time.monotonic() > deadline:
