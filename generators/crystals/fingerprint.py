@@ -11,7 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import spglib
+
+from generators.crystals.lattices import niggli_reduced
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -84,10 +85,11 @@ def nearest_distances(
     if not np.isfinite(volume) or volume <= 0 or not np.all(np.isfinite(frac_coords)):
         raise ValueError(f"the cell volume is {volume} Å³ and the coordinates must be finite: not a crystal")
     cartesian = frac_coords @ lattice
-    # A reduced cell keeps the box of images below small; spglib gives None for cells that are too flat to reduce.
-    reduced = spglib.niggli_reduce(lattice)
-    cell = (lattice if reduced is None else reduced) / (volume / n) ** (1 / 3)
-    frac = cartesian @ np.linalg.inv(lattice if reduced is None else reduced)
+    reduced = niggli_reduced(lattice)  # keeps the box of images below small, but is not needed to be right
+    if reduced is None:
+        reduced = lattice
+    cell = reduced / (volume / n) ** (1 / 3)
+    frac = cartesian @ np.linalg.inv(reduced)
     heights = 1 / np.linalg.norm(np.linalg.inv(cell), axis=0)
 
     rows_per_block = max(1, _MAX_ENTRIES // (n * 125))

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import spglib
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -121,6 +122,26 @@ class ReducedLattice:
         self._lengths: NDArray[np.float64] = lengths[order]
         self._directions: NDArray[np.float64] = vectors[order] / self._lengths[:, None]
         self._points: NDArray[np.int64] = points[order]
+
+
+def niggli_reduced(matrix: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Niggli-reduce a cell with spglib.
+
+    Parameters
+    ----------
+    matrix : numpy.ndarray, shape (3, 3)
+        Rows are the cell vectors, Å.
+
+    Returns
+    -------
+    numpy.ndarray of shape (3, 3) or None
+        None if the cell is too flat or too long to be reduced.
+    """
+    try:
+        reduced: NDArray[np.float64] | None = spglib.niggli_reduce(matrix)
+    except spglib.SpglibError:  # what spglib does instead of returning None if its user set it so
+        return None
+    return reduced
 
 
 def _within(cosines: NDArray[np.float64], limits: tuple[float, float]) -> NDArray[np.bool_]:

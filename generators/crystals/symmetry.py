@@ -88,7 +88,11 @@ def symmetry(structure: Structure, symprec: float = SYMPREC) -> Symmetry:
         If spglib finds no symmetry (atoms on top of each other, a flat cell).
     """
     numbers = [site.specie.Z for site in structure]
-    dataset = spglib.get_symmetry_dataset((structure.lattice.matrix, structure.frac_coords, numbers), symprec=symprec)
+    cell = (structure.lattice.matrix, structure.frac_coords, numbers)
+    try:
+        dataset = spglib.get_symmetry_dataset(cell, symprec=symprec)
+    except spglib.SpglibError:  # what spglib does instead of returning None if its user set it so
+        dataset = None
     if dataset is None:
         raise ValueError(
             f"spglib finds no symmetry of {structure.composition.reduced_formula} at symprec {symprec} Å: "

@@ -7,12 +7,13 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
-import spglib
 from ase.data import covalent_radii
 from ase.io import read as ase_read
 from pymatgen.core import Element, Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 from pymatgen.io.cif import CifParser
+
+from generators.crystals.lattices import niggli_reduced
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -159,7 +160,7 @@ def _cell_problems(matrix: NDArray[np.float64]) -> tuple[list[str], NDArray[np.f
     if lengths.min() <= 0 or volume < 1e-3 * float(lengths.prod()) ** 0.5 or volume < 0.5:
         edges = ", ".join(f"{length:.3g}" for length in lengths)
         return [f"the cell is flat: edges {edges} Å enclose {volume:.3g} Å³"], matrix
-    reduced = spglib.niggli_reduce(matrix)
+    reduced = niggli_reduced(matrix)
     if reduced is None:
         return ["the cell can't be reduced: it is too flat or too long"], matrix
     edges = np.linalg.norm(reduced, axis=1)
