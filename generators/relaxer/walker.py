@@ -28,8 +28,8 @@ _STRAIN_TO_ANGSTROM = 2.0
 """A strain of 0.1 counts as a move of 0.2 Å against the trust radius."""
 
 _RADIUS_MAX_ANGSTROM, _RADIUS_START_ANGSTROM, _RADIUS_MIN_ANGSTROM = 0.3, 0.2, 1e-4
-_NOISE_EV_PER_ATOM = 2e-6
-"""Single-precision noise of the energy: smaller rises are no reason to go back."""
+_NOISE_EV_PER_ATOM = 1e-8
+"""Smaller rises of the energy are no reason to go back."""
 
 _ROOT_HALF = math.sqrt(0.5)
 _SYMMETRIC = np.zeros((6, 3, 3))
