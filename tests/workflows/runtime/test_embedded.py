@@ -361,13 +361,14 @@ embedded.ensure_running()
 @pytest.mark.skipif(not can_mount, reason="needs a user namespace to mount a small disk")
 def test_a_disk_that_fills_up_refuses_writes_and_recovers(tmp_path):
     code = """
-import os
+import os, shutil
+from pathlib import Path
 from workflows.runtime import embedded
 from workflows.runtime.store import open_store, translated
 balloon = Path(os.environ["NUCLEATE_DATA_DIR"]) / "balloon"
 with open_store("embedded") as store:
     store.campaigns.insert_one({"name": "before"})
-    balloon.write_bytes(bytes(60 * 2**20))
+    balloon.write_bytes(bytes(shutil.disk_usage(balloon.parent).free - 16 * 2**20))
     try:
         translated(store.address, store.campaigns.insert_one)({"name": "refused"})
     except Exception as error:
@@ -378,7 +379,7 @@ with open_store("embedded") as store:
     print(sorted(store.campaigns.distinct("name")))
 embedded.stop()
 """
-    run = on_small_disk(tmp_path / "small", 80, code)
+    run = on_small_disk(tmp_path / "small", 120, code)
     lines = run.stdout.splitlines()
     assert lines[0].startswith("StoreError"), run.stderr
     assert lines[0].endswith("refuses writes: its disk is full")
