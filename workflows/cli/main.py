@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from importlib.metadata import version as installed_version
 from typing import TYPE_CHECKING
 
@@ -107,4 +108,7 @@ def _usage(error: typer.TyperException) -> None:
 
 def main() -> None:
     """Run the command line of this process and exit."""
+    if not sys.warnoptions:
+        # What libraries warn their programmers of is nothing that a user could act on; `python -W` still shows it.
+        warnings.simplefilter("ignore")
     sys.exit(run(sys.argv[1:]))

@@ -55,6 +55,8 @@ def _watch(database: object, found: Status, every: float) -> Status:
             time.sleep(every)
             found = campaign_status(cast("Any", database), found.campaign)
             live.update(status_view(found), refresh=True)
+    if not live.console.is_terminal:
+        output.say("")  # rich ends what is no terminal without one
     return found
 
 
