@@ -269,7 +269,8 @@ def _ternary(system: Sequence[str], diagram: PhaseDiagram, verdicts: Sequence[Ve
         svg.marker(x, y, kind_of(verdict), tip_of(verdict), 5)
     for x, y, name, _ in sorted(on_hull):
         if name.rstrip("₀₁₂₃₄₅₆₇₈₉") not in system:
-            labels.place(x, y, name, "note strong")
+            crowded = seen.get((round(x, 1), round(y, 1)), 0) > 0
+            labels.place(x, y, name, "note strong", 18 if crowded else 9)
     _distances(labels, spots)
     return svg.markup()
 
@@ -284,7 +285,7 @@ def _distances(labels: Labels, spots: Sequence[tuple[float, float, Verdict]]) ->
         distance = mev(lowest.energy_above_hull_ev_per_atom)
         shown = distance if distance.startswith("−") or distance == "0" else f"+{distance}"
         if len(group) > 1:
-            labels.place(x, y, f"{shown} ({len(group)})")
+            labels.place(x, y, f"{shown} ({len(group)})", gap=18)
         elif distance not in {"0", "–"}:
             labels.place(x, y, shown)
 

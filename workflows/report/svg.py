@@ -125,18 +125,18 @@ class Labels:
         self._svg = svg
         self._taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in points]
 
-    def place(self, x: float, y: float, text: str, css: str = "note") -> bool:
-        """Write a label where there is room around a point; tell whether there was."""
+    def place(self, x: float, y: float, text: str, css: str = "note", gap: float = 9.0) -> bool:
+        """Write a label where there is room, ``gap`` px from a point; tell whether there was."""
         width = self.CHARACTER * len(text)
         for dx, dy, anchor in (
-            (9, 4, "start"),
-            (-9, 4, "end"),
-            (0, -10, "middle"),
-            (0, 19, "middle"),
-            (8, -7, "start"),
-            (-8, -7, "end"),
-            (8, 15, "start"),
-            (-8, 15, "end"),
+            (gap, 4, "start"),
+            (-gap, 4, "end"),
+            (0, -gap - 1, "middle"),
+            (0, gap + 10, "middle"),
+            (gap - 1, 2 - gap, "start"),
+            (1 - gap, 2 - gap, "end"),
+            (gap - 1, gap + 6, "start"),
+            (1 - gap, gap + 6, "end"),
         ):
             left = x + dx - {"start": 0.0, "middle": width / 2, "end": width}[anchor]
             box = (left, y + dy - 10, left + width, y + dy - 10 + self.HEIGHT)
