@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 
+MAX_RESIDUAL = 0.05
+"""Largest root-mean-square residual of a fit, as a share of the energies' range."""
+
+
 @dataclass
 class MlipBulkModulusMaker(Maker):  # type: ignore[misc] # jobflow is untyped
     """Energy against volume with a force field, ions relaxed at each fixed cell, then a Birch-Murnaghan fit.
@@ -139,7 +143,8 @@ def read_bulk_modulus(document: dict[str, Any]) -> tuple[float, str]:
     Raises
     ------
     CausedError
-        602 if it is not finite; 603 if the minimum is outside the sampled volumes or the curve bends the wrong way.
+        602 if it is not finite; 603 if the minimum is outside the sampled volumes, the curve bends the wrong way, or
+        it is no smooth curve (the crystal changes into another between the volumes).
     """
     import numpy as np
 
@@ -153,6 +158,11 @@ def read_bulk_modulus(document: dict[str, Any]) -> tuple[float, str]:
         raise CausedError(
             603,
             f"minimum at {minimum:.2f} Å³ (sampled {min(volumes):.2f} to {max(volumes):.2f} Å³), {value:.1f} GPa",
+        )
+    span = max(document["energies_ev"]) - min(document["energies_ev"])
+    if document["residual_ev"] > MAX_RESIDUAL * span:
+        raise CausedError(
+            603, f"residual {document['residual_ev']:.4f} eV of a range of {span:.4f} eV: no smooth curve"
         )
     residual = 1000 * document["residual_ev"] / document["n_atoms"]
     return value, f"Birch-Murnaghan fit ({residual:.2g} meV/atom residual) of {document['how']}"

@@ -82,7 +82,7 @@ PROTOCOLS: dict[str, MlipProtocol] = {
         phonon_fmax=0.005,
         phonon_min_length=8.0,
         phonon_max_atoms=64,
-        phonon_max_displaced_atoms=640,
+        phonon_max_displaced_atoms=1600,
         phonon_mesh_length=30.0,
     ),
     "balanced": MlipProtocol(

@@ -27,6 +27,11 @@ N_ACOUSTIC = 3
 """Translations: three modes of frequency zero at Γ."""
 
 
+MIN_REPEAT = 5.0
+"""Å; in a supercell that repeats sooner, a displaced atom's neighbours feel its image too, and what lies between the few
+exact q-points is a guess: it can prove an instability, not stability."""
+
+
 def choose_supercell(
     structure: Structure, min_length: float, max_atoms: int, max_displaced_atoms: int, symprec: float = 0.01
 ) -> list[list[int]]:
@@ -196,13 +201,19 @@ def judge(document: dict[str, Any], tolerance_thz: float) -> tuple[PhononJudgeme
         f"{document['shortest_repeat_angstrom']:.1f} Å), acoustic sum rule, acoustic Γ modes left out, "
         f"Γ-centred mesh {divisions}, tolerance {tolerance_thz:g} THz"
     )
+    length = document["shortest_repeat_angstrom"]
     if exact < tolerance_thz:
         found = f"{exact:.2f} THz at q = {q_exact}, commensurate with the supercell and therefore exact"
         return "unstable", f"unstable: {found}; {setting}"
     if mesh < tolerance_thz:
         found = (
-            f"{mesh:.2f} THz at q = {q_mesh}, which is interpolated; the {n_exact} commensurate q-points are above "
-            f"({exact:.2f} THz): a larger supercell would tell"
+            f"{mesh:.2f} THz at q = {q_mesh}, which is interpolated; the lowest at the {n_exact} commensurate q-points "
+            f"is {exact:.2f} THz: a larger supercell would tell"
+        )
+        return "not_converged", f"not converged: {found}; {setting}"
+    if length < MIN_REPEAT:
+        found = (
+            f"lowest {mesh:.2f} THz, but atoms see their own images at {length:.1f} Å: a larger supercell would tell"
         )
         return "not_converged", f"not converged: {found}; {setting}"
     return "stable", f"stable: lowest {mesh:.2f} THz at q = {q_mesh} on the whole mesh; {setting}"

@@ -63,6 +63,15 @@ def test_flat_or_broken_energies_are_a_cause_not_a_number():
         assert caught.value.code in {602, 603}
 
 
+def test_a_kink_is_no_equation_of_state(copper):
+    volumes, energies = copper
+    kinked = [e - (0.05 if i > 4 else 0) for i, e in enumerate(energies)]
+    document = {"volumes_angstrom3": volumes, "energies_ev": kinked, "n_atoms": 1, "how": ""}
+    with pytest.raises(CausedError) as caught:
+        read_bulk_modulus({**document, **fit_birch_murnaghan(volumes, kinked)})
+    assert caught.value.code == 603
+
+
 def test_bulk_modulus_of_real_crystals(crystals, run):
     engine = make_engine("mlip", "fast")
     found = {}

@@ -50,6 +50,12 @@ def test_only_exact_points_prove_instability_and_only_the_mesh_stability(exact, 
     assert "acoustic sum rule" in how
 
 
+def test_a_short_supercell_proves_instability_but_not_stability():
+    short = {**NUMBERS, "shortest_repeat_angstrom": 3.0, "min_mesh_thz": 2.0}
+    assert judge({**short, "min_commensurate_thz": 2.0}, -0.3)[0] == "not_converged"
+    assert judge({**short, "min_commensurate_thz": -2.0, "min_mesh_thz": -2.0}, -0.3)[0] == "unstable"
+
+
 def test_frequencies_agree_with_ase_for_emt_copper(tmp_path):
     from ase.build import bulk
     from ase.calculators.emt import EMT
