@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -199,7 +200,8 @@ def test_a_kill_at_any_write_of_a_job_leaves_no_trace(bench: Bench, flow: str, s
             JobRunner(launchpad, bench.launches).run_all(limit=1)
         else:
             name = str(ProcessName.own())  # plain FireWorks under a name that tells whether it lives
-            Rocket(launchpad, FWorker(name), None).run()
+            with contextlib.chdir(bench.launches):
+                Rocket(launchpad, FWorker(name), None).run()
 
     bench.launchpad.add_wf(FLOWS[flow](bench.notes))
     one_job(bench.launchpad)
