@@ -9,37 +9,34 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
 from functools import lru_cache
-from importlib.resources import files
-from itertools import permutations
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 from pymatgen.analysis.structure_matcher import StructureMatcher
-from pymatgen.core import Composition, Lattice, Structure
+from pymatgen.core import Composition
 
-from generators.compositions import is_neutral
 from generators.crystals.symmetry import spacegroup_symbol
-from generators.data import element_ground_states, known_structures, prototypes
-from generators.relaxer import DEFAULT_MODEL, Relaxed, evaluate, relax
-from generators.volume import rescaled
+from generators.data import element_ground_states
+from generators.relaxer import Relaxed, evaluate, relax
 from workflows.causes import CausedError
 from workflows.reference import (
     Crystal,
     ReferenceEntry,
     ReferenceSet,
-    Source,
     Subsystem,
     load_reference,
     system_name,
 )
+from workflows.reference_proposals import Limits, Proposal, covers, enumerate_subsystem, is_balanced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
+
+    from pymatgen.core import Structure
 
     from workflows.engines.base import Result
 
@@ -62,129 +59,6 @@ class RelaxingEngine(Protocol):
     def relax_now(self, structure: Structure) -> Result:
         """Relax in this process."""
         ...
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What is enumerated and kept.
-
-    Parameters
-    ----------
-    any_atoms : int
-        Largest prototype cell for substitutions of whatever charge.
-    neutral_atoms : int
-        Largest prototype cell for charge-neutral substitutions.
-    known_atoms : int
-        Largest cell of a crystal that is known with these very elements.
-    first_look : int
-        Most substitutions a composition that are relaxed with the screening model: those of lowest energy as proposed.
-    first_window : float
-        eV/atom above the hull, before any relaxation, within which a composition is looked at (neutral ones always).
-    window : float
-        eV/atom above the lowest of its composition (screening model) within which a structure is kept.
-    per_composition : int
-        Most structures kept of a composition (elements: one more).
-    hull_window : float
-        eV/atom above the screening model's hull of the subsystem within which a composition is kept.
-    """
-
-    any_atoms: int = 8
-    neutral_atoms: int = 16
-    known_atoms: int = 40
-    first_look: int = 12
-    first_window: float = 0.4
-    window: float = 0.05
-    per_composition: int = 2
-    hull_window: float = 0.05
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """A structure that may compete."""
-
-    id: str
-    structure: Structure
-    source: Source
-
-
-def covers(limits: Limits, engine_key: str) -> str:
-    """Say in words what a subsystem built within these limits covers."""
-    return (
-        f"known crystals of these elements up to {limits.known_atoms} atoms a primitive cell (AFLOW prototypes in "
-        f"pymatgen, ASE's dcdft, pyxtal, the literature), charge-neutral substitutions into prototypes up to "
-        f"{limits.neutral_atoms} atoms, any substitution up to {limits.any_atoms} atoms; per composition the "
-        f"{limits.first_look} of lowest energy relaxed with {DEFAULT_MODEL}, and the lowest {limits.per_composition} "
-        f"within {limits.window:g} eV/atom of those with {engine_key}; "
-        "elements in their lowest prototype (O2 and N2 as molecular crystals), energies uncorrected"
-    )
-
-
-def enumerate_subsystem(elements: Iterable[str], limits: Limits | None = None) -> list[Proposal]:
-    """List the structures that consist of exactly these elements, sorted by id.
-
-    Parameters
-    ----------
-    elements : iterable of str
-    limits : Limits, optional
-
-    Returns
-    -------
-    list of Proposal
-        Known crystals at their own volume, substitutions at an estimated one.
-    """
-    limits = limits or Limits()
-    wanted = tuple(sorted(set(elements)))
-    found: dict[str, Proposal] = {}
-    for known in known_structures():
-        if len(known.structure) <= limits.known_atoms and _symbols(known.structure) == wanted:
-            label = f"{system_name(wanted)}/{known.label}"
-            found[label] = Proposal(label, known.structure, Source(kind="known", prototype=known.label))
-    for phase, structure in _literature():
-        if len(structure) <= limits.known_atoms and _symbols(structure) == wanted:
-            label = f"{system_name(wanted)}/{phase}"
-            found[label] = Proposal(label, structure.copy(), Source(kind="known", prototype=phase))
-    for prototype in prototypes(limits.neutral_atoms, n_elements=len(wanted)):
-        old = _symbols(prototype.structure)
-        for new in permutations(wanted):
-            if old == new:
-                continue
-            pairs = tuple(zip(old, new, strict=True))
-            structure = prototype.structure.copy()
-            structure.replace_species(dict(pairs))
-            if len(structure) > limits.any_atoms and not _neutral(structure):
-                continue
-            label = f"{system_name(wanted)}/{prototype.tag}/" + ",".join(f"{a}>{b}" for a, b in pairs)
-            source = Source(kind="substituted", prototype=prototype.tag, substitution=pairs)
-            found[label] = Proposal(label, rescaled(structure), source)
-    return [found[label] for label in sorted(found)]
-
-
-@lru_cache(maxsize=1)
-def _literature() -> tuple[tuple[str, Structure], ...]:
-    """Read the phases that matter and that no dependency ships; parameters are starting points, the engine relaxes."""
-    phases = json.loads(files("workflows").joinpath("data/known_phases.json").read_text(encoding="utf-8"))
-    return tuple(
-        (
-            f"literature/{phase['name']}",
-            Structure.from_spacegroup(
-                phase["spacegroup"],
-                Lattice.from_parameters(*phase["cell"]),
-                [site[0] for site in phase["sites"]],
-                [site[1:] for site in phase["sites"]],
-            ).get_primitive_structure(),
-        )
-        for phase in phases
-    )
-
-
-def _symbols(structure: Structure) -> tuple[str, ...]:
-    return tuple(sorted({site.specie.symbol for site in structure}))
-
-
-def _neutral(structure: Structure) -> bool:
-    reduced = Composition(structure.composition.reduced_formula)
-    symbols = tuple(sorted(e.symbol for e in reduced.elements))
-    return len(symbols) > 1 and is_neutral(symbols, tuple(int(reduced[s]) for s in symbols), "strict")
 
 
 def build_subsystem(
@@ -281,7 +155,7 @@ def _first_look(proposals: Sequence[Proposal], limits: Limits) -> list[Proposal]
     )
     chosen = {p.id: p for p in proposals if p.source.kind == "known"}
     for items in by_formula.values():
-        if items[0][2].structure.composition.reduced_formula in near or _neutral(items[0][2].structure):
+        if items[0][2].structure.composition.reduced_formula in near or is_balanced(items[0][2].structure):
             chosen.update({name: p for _, name, p in sorted(items, key=lambda i: i[:2])[: limits.first_look]})
     return [chosen[name] for name in sorted(chosen)]
 
@@ -317,12 +191,14 @@ def _screen(proposals: Sequence[Proposal], memory: _Checkpoint, progress: Callab
 
 
 def _keep(screened: Sequence[_Screened], limits: Limits) -> list[_Screened]:
-    """Keep the lowest distinct structures of each composition that comes near the subsystem's own hull."""
+    """Keep the lowest distinct structures of each composition that is known or comes near the subsystem's own hull."""
     by_formula: dict[str, list[_Screened]] = defaultdict(list)
     for item in screened:
         by_formula[Composition(Counter(item[1].species)).reduced_formula].append(item)
     lowest = {formula: min(e for _, _, e in items) for formula, items in by_formula.items()}
-    near = _near_hull(lowest, limits.hull_window)
+    near = _near_hull(lowest, limits.hull_window) | {
+        formula for formula, items in by_formula.items() if any(p.source.kind == "known" for p, _, _ in items)
+    }
     matcher = StructureMatcher()
     kept: list[_Screened] = []
     for formula in sorted(near):
@@ -400,6 +276,7 @@ def build(
     directory: Path,
     *,
     processes: int = 1,
+    fresh: bool = False,
     limits: Limits | None = None,
     progress: Progress | None = None,
 ) -> ReferenceSet:
@@ -413,6 +290,8 @@ def build(
         Where the set is stored; it is written after every subsystem, with checkpoints beside it.
     processes : int
         Subsystems built side by side, one thread each.
+    fresh : bool
+        Build all of it anew: neither the packaged set nor a file in the directory counts (checkpoints do).
     limits : Limits, optional
     progress : callable, optional
         Told (what, done, total).
@@ -422,8 +301,8 @@ def build(
     ReferenceSet
         Spans all the chemical systems, as far as elements have any phase.
     """
-    reference = load_reference(engine.reference_key, [directory])
-    reference = reference.model_copy(update={"settings": reference.settings or engine.settings()})
+    known = ReferenceSet(key=engine.reference_key) if fresh else load_reference(engine.reference_key, [directory])
+    reference = known.model_copy(update={"settings": known.settings or engine.settings()})
     todo = reference.missing(chemical_systems)
     checkpoints = directory / "checkpoints"
 

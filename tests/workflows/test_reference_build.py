@@ -9,7 +9,8 @@ from generators.relaxer import evaluate
 from workflows.causes import CausedError
 from workflows.engines.base import Result
 from workflows.reference import hull, load_reference
-from workflows.reference_build import Limits, build, build_subsystem, enumerate_subsystem
+from workflows.reference_build import build, build_subsystem
+from workflows.reference_proposals import Limits, enumerate_subsystem
 
 SMALL = Limits(any_atoms=2, neutral_atoms=3, known_atoms=2, first_look=4, first_window=5.0, window=1.0, hull_window=1.0)
 
@@ -121,4 +122,18 @@ def test_build_completes_only_what_is_missing(tmp_path):
     assert engine.seen[calls:].count("Mg") == 0
     assert load_reference(engine.reference_key, [tmp_path]) == second
     assert second.settings == {"engine": "test"}
+    assert set(build(engine, [("Mg",)], tmp_path / "new", fresh=True, limits=SMALL).subsystems) == {"Mg"}
     assert "MgO" in {e.composition.reduced_formula for e in hull(second, ("Mg", "O")).stable_entries}
+
+
+def test_subsystems_are_built_side_by_side(tmp_path, monkeypatch):
+    from workflows.engines.mlip import MlipEngine
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    engine = MlipEngine("fast", "chgnet-0.3.0")
+    both = build(engine, [("Al",), ("Mg",)], tmp_path / "two", processes=2, limits=SMALL)
+    assert both.missing([("Al",), ("Mg",)]) == []
+    alone = build(engine, [("Mg",)], tmp_path / "one", limits=SMALL)
+    assert [e.id for e in both.entries(("Mg",))] == [e.id for e in alone.entries(("Mg",))]
+    for ours, theirs in zip(both.entries(("Mg",)), alone.entries(("Mg",)), strict=True):
+        assert ours.energy_ev_per_atom == pytest.approx(theirs.energy_ev_per_atom, abs=1e-3)

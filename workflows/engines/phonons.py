@@ -28,8 +28,8 @@ N_ACOUSTIC = 3
 
 
 MIN_REPEAT = 5.0
-"""Å; in a supercell that repeats sooner, a displaced atom's neighbours feel its image too, and what lies between the few
-exact q-points is a guess: it can prove an instability, not stability."""
+"""Å; in a supercell that repeats sooner, a displaced atom's neighbours feel its image too, and what lies between the
+few exact q-points is a guess: it can prove an instability, not stability."""
 
 
 def choose_supercell(

@@ -144,6 +144,9 @@ def test_not_finite_is_cause_602():
 def test_makers_survive_the_launchpad(engine, crystals):
     from monty.json import MontyDecoder, MontyEncoder
 
+    flow = engine.phonon_maker().make(crystals["MgO"])
+    again = MontyDecoder().process_decoded(json.loads(json.dumps(flow, cls=MontyEncoder)))
+    assert again.job_uuids == flow.job_uuids
     for maker in (engine.relax_maker(), engine.static_maker(), engine.property_maker("bulk_modulus")):
         job = maker.make(crystals["MgO"])
         again = MontyDecoder().process_decoded(json.loads(json.dumps(job, cls=MontyEncoder)))
