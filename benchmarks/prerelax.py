@@ -3,6 +3,7 @@
 Same structures, model, filter (FrechetCellFilter), stopping rule and cores (one thread a process). Candidates are
 AFLOW prototypes with their elements replaced by others of the same common oxidation state, volumes guessed from atomic
 radii and then perturbed: what a generator hands over. Warm-up is excluded from both.
+Times are CPU seconds of the slowest process, which on idle cores are wall seconds and on busy ones still compare.
 
     python benchmarks/prerelax.py --n 32 [--processes 2]
 """
@@ -76,7 +77,7 @@ def one_by_one(structures: list, fmax: float, max_steps: int, optimiser: str) ->
     warm.calc = calculator
     warm.get_stress()
     results = []
-    start = time.perf_counter()
+    start = time.process_time()
     for structure in structures:
         atoms = AseAtomsAdaptor.get_atoms(structure)
         atoms.calc = calculator
@@ -88,7 +89,7 @@ def one_by_one(structures: list, fmax: float, max_steps: int, optimiser: str) ->
             continue
         energy = atoms.get_potential_energy() / len(atoms)
         results.append((AseAtomsAdaptor.get_structure(atoms), energy, run.nsteps, converged))
-    return time.perf_counter() - start, results
+    return time.process_time() - start, results
 
 
 def batched(structures: list, fmax: float, max_steps: int, batch_size: int) -> tuple[float, list]:
@@ -100,16 +101,16 @@ def batched(structures: list, fmax: float, max_steps: int, batch_size: int) -> t
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     evaluate(structures[:4])
-    start = time.perf_counter()
+    start = time.process_time()
     done = relax(structures, fmax_ev_per_angstrom=fmax, max_steps=max_steps, batch_size=batch_size)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     return seconds, [
         (r.structure, r.energy_ev_per_atom if r.error is None else float("nan"), r.steps, r.converged) for r in done
     ]
 
 
 def spread(function: object, structures: list, processes: int, *arguments: object) -> tuple[float, list]:
-    """Deal structures out to fresh processes; seconds are those of the slowest, without start and warm-up."""
+    """Deal structures out to fresh processes; seconds are CPU seconds of the slowest, without start and warm-up."""
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         parts = [pool.submit(function, structures[k::processes], *arguments) for k in range(processes)]
         answers = [part.result() for part in parts]
