@@ -7,30 +7,17 @@ record of retryable writes instead of applying it twice.
 
 from __future__ import annotations
 
-import functools
 import logging
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
-from urllib.parse import parse_qs, urlsplit
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import yaml
 from fireworks import LaunchPad
 from jobflow import JobStore
-from pydantic import SecretStr
 from pymongo import ASCENDING, MongoClient
 from pymongo.collection import Collection
-from pymongo.errors import (
-    AutoReconnect,
-    ConfigurationError,
-    CursorNotFound,
-    DuplicateKeyError,
-    InvalidURI,
-    OperationFailure,
-    PyMongoError,
-    ServerSelectionTimeoutError,
-)
+from pymongo.errors import AutoReconnect, CursorNotFound, DuplicateKeyError
 from pymongo.monitoring import (
     ServerHeartbeatFailedEvent,
     ServerHeartbeatListener,
@@ -40,126 +27,43 @@ from pymongo.monitoring import (
 
 from workflows import records
 from workflows.runtime import embedded
+from workflows.runtime.address import (
+    ADDITIONAL,
+    JOBFLOW_FILE,
+    LAUNCHPAD_FILE,
+    Address,
+    address_in,
+    address_of,
+    translated,
+)
 from workflows.runtime.blobs import Blobs
 from workflows.runtime.settings import EMBEDDED, NucleateSettings, StoreError, load_settings
 from workflows.runtime.supervisor import write_private
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from pymongo.database import Database
     from pymongo.results import DeleteResult
 
-LAUNCHPAD_FILE = "my_launchpad.yaml"
-JOBFLOW_FILE = "jobflow.yaml"
-ADDITIONAL = "data"
-"""Name of the JobStore's additional store; atomate2 puts big outputs into one by this name."""
-
-OUT_OF_DISK_SPACE = 14031
-"""MongoDB's error code."""
+__all__ = [
+    "JOBFLOW_FILE",
+    "LAUNCHPAD_FILE",
+    "Address",
+    "QuietLaunchPad",
+    "Store",
+    "open_store",
+    "open_store_from_files",
+    "retrying",
+    "translated",
+]
 
 log = logging.getLogger(__name__)
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 Document = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Address:
-    """A database and how to reach it; the one place from which LaunchPad, JobStore and files are configured.
-
-    Parameters
-    ----------
-    profile : str
-        Name of the profile in the settings.
-    host : str
-        Host name, or a ``mongodb://`` URI without credentials.
-    port : int
-        Used where ``host`` names none.
-    database : str
-    username : str or None
-    password : pydantic.SecretStr or None
-    auth_source : str
-        Database that knows the user.
-    files : "gridfs" or dict
-        The additional store, see :class:`workflows.runtime.settings.StoreProfile`.
-    retry_ms : int
-        How long one operation is repeated while the server is away.
-    data_dir : pathlib.Path or None
-        Of the embedded server; ``None`` for any other.
-    """
-
-    profile: str
-    host: str
-    port: int
-    database: str
-    username: str | None
-    password: SecretStr | None
-    auth_source: str
-    files: str | dict[str, Any]
-    retry_ms: int
-    data_dir: Path | None = None
-
-    @property
-    def shown(self) -> str:
-        """What messages call the server."""
-        return f"{self.host}:{self.port}" if "://" not in self.host else self.host.partition("?")[0]
-
-    def client_options(self) -> dict[str, Any]:
-        """Give the options of every MongoClient that works for us; all of them can stand in a YAML file."""
-        return {
-            "appname": "nucleate",
-            "retryReads": True,
-            "retryWrites": True,
-            "serverSelectionTimeoutMS": self.retry_ms,
-            "timeoutMS": self.retry_ms,
-        }
-
-    def _password(self) -> str:
-        return self.password.get_secret_value() if self.password else ""
-
-    def launchpad_document(self) -> dict[str, Any]:
-        """Give what ``my_launchpad.yaml`` holds, password included."""
-        return {
-            "host": self.host,
-            "port": self.port,
-            "name": self.database,
-            "username": self.username,
-            "password": self._password() or None,
-            "authsource": self.auth_source,
-            "logdir": None,
-            "strm_lvl": "WARNING",
-            "user_indices": list(records.USER_INDICES),
-            "wf_user_indices": [],
-            "mongoclient_kwargs": self.client_options(),
-            # FireWorks ignores this; our workers need it to bring an embedded server back.
-            "nucleate": {
-                "profile": self.profile,
-                "data_dir": str(self.data_dir) if self.data_dir else None,
-                "files": self.files,
-            },
-        }
-
-    def jobstore_document(self) -> dict[str, Any]:
-        """Give the JobStore as ``jobflow.yaml`` spells it, password included."""
-        mongo = {
-            "database": self.database,
-            "host": self.host,
-            "port": self.port,
-            "username": self.username or "",
-            "password": self._password(),
-            "auth_source": self.auth_source,
-            "mongoclient_kwargs": self.client_options(),
-        }
-        # MongoStore with its parts, not MongoURIStore, which can't be read back (and whose name shows the password).
-        docs = {"type": "MongoStore", "collection_name": "outputs", **mongo}
-        big = {"type": "GridFSStore", "collection_name": "outputs_blobs", **mongo}
-        return {
-            "docs_store": docs,
-            "additional_stores": {ADDITIONAL: dict(self.files) if isinstance(self.files, dict) else big},
-        }
 
 
 def retrying(function: Callable[[], T], seconds: float = 90.0) -> T:
@@ -342,66 +246,6 @@ class Store:
         self.close()
 
 
-def translated(address: Address, function: Callable[P, T]) -> Callable[P, T]:
-    """Wrap a function so that pymongo's errors become one clear :class:`StoreError`."""
-
-    @functools.wraps(function)
-    def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        where = f"store {address.profile!r} at {address.shown}"
-        try:
-            return function(*args, **kwargs)
-        except ServerSelectionTimeoutError:
-            raise StoreError(f"{where} can't be reached: is the server up, and is the address right?") from None
-        except OperationFailure as error:
-            if error.code in {13, 18}:
-                raise StoreError(
-                    f"{where} refused user {address.username or '(none)'}: check name and password"
-                ) from None
-            if error.code == OUT_OF_DISK_SPACE:
-                raise StoreError(f"{where} refuses writes: its disk is full") from None
-            raise StoreError(f"{where} answered with an error: {error.details or error}") from None
-        except (ConfigurationError, InvalidURI, ValueError) as error:
-            raise StoreError(f"{where} is configured wrongly: {error}") from None
-        except PyMongoError as error:
-            raise StoreError(f"{where} failed: {error}") from None
-
-    return run
-
-
-def _address(name: str, settings: NucleateSettings) -> Address:
-    retry_ms = int(settings.retry_seconds * 1000)
-    if name == EMBEDDED:
-        info = embedded.ensure_running(settings.data_dir)
-        return Address(
-            profile=name,
-            host=info.host,
-            port=info.port,
-            database=settings.embedded_database,
-            username=info.username,
-            password=info.password,
-            auth_source=info.auth_source,
-            files="gridfs",
-            retry_ms=retry_ms,
-            data_dir=settings.data_dir.expanduser().absolute(),
-        )
-    profile = settings.profile(name)
-    parts = urlsplit(profile.uri)
-    options = {k.lower(): v[-1] for k, v in parse_qs(parts.query).items()}
-    mechanism = options.get("authmechanism", "").upper()
-    default_source = "$external" if mechanism in {"MONGODB-X509", "MONGODB-AWS"} else parts.path.strip("/") or "admin"
-    return Address(
-        profile=name,
-        host=profile.uri,
-        port=27017,
-        database=profile.database,
-        username=profile.username,
-        password=profile.secret(),
-        auth_source=profile.auth_source or options.get("authsource") or default_source,
-        files=profile.files,
-        retry_ms=retry_ms,
-    )
-
-
 def _probe(address: Address, timeout_seconds: float) -> None:
     """Ask the server for something that needs authentication, without the long patience of workers."""
     credentials: dict[str, Any] = {"authSource": address.auth_source}
@@ -454,7 +298,7 @@ def open_store(profile: str = EMBEDDED, settings: NucleateSettings | None = None
         If the profile is unknown, the server can't be reached or refuses us; or, embedded, can't be started.
     """
     settings = settings or load_settings()
-    address = _address(profile, settings)
+    address = address_of(profile, settings)
     store = _open(address, settings.store_timeout_seconds)
     translated(address, retrying)(store.ensure_indexes, settings.retry_seconds)
     return store
@@ -478,30 +322,7 @@ def open_store_from_files(directory: Path) -> Store:
         If the file is missing, corrupt or open to others, or the store can't be opened.
     """
     settings = load_settings()
-    path = directory / LAUNCHPAD_FILE
-    try:
-        if path.stat().st_mode & 0o077:
-            raise StoreError(f"{path} holds a password and is open to others; run: chmod 600 {path}")
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-        ours = document["nucleate"]
-        address = Address(
-            profile=ours["profile"],
-            host=document["host"],
-            port=document["port"],
-            database=document["name"],
-            username=document["username"],
-            password=SecretStr(document["password"]) if document["password"] else None,
-            auth_source=document["authsource"],
-            files=ours["files"],
-            retry_ms=int(document["mongoclient_kwargs"]["timeoutMS"]),
-            data_dir=Path(ours["data_dir"]) if ours["data_dir"] else None,
-        )
-    except FileNotFoundError:
-        raise StoreError(f"{path} does not exist: launch the campaign first, or name its directory") from None
-    except OSError as error:
-        raise StoreError(f"{path} can't be read: {error.strerror}") from None
-    except (yaml.YAMLError, KeyError, TypeError, ValueError):
-        raise StoreError(f"{path} is corrupt, or not written by us: launch the campaign again") from None
+    address = address_in(directory)
     if address.data_dir is None:
         return _open(address, settings.store_timeout_seconds)
     info = embedded.ensure_running(address.data_dir)
