@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache, reduce
+from functools import lru_cache
 from itertools import combinations
 from math import comb, gcd
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 COMPLEX_SHARE = 0.5
 """Share of proposals with as many elements as the condition allows: small sets are many, known and soon exhausted."""
-MAX_STOICHIOMETRIES = 3000
+MAX_STOICHIOMETRIES = 500
 """Most stoichiometries looked at for one element set; beyond it the formula unit is kept smaller."""
 
 
@@ -54,10 +54,19 @@ def complexity_shares(sizes: list[int]) -> dict[int, float]:
     return {size: COMPLEX_SHARE if size == max(sizes) else rest for size in sorted(sizes)}
 
 
-@lru_cache(maxsize=200_000)
 def is_neutral(elements: tuple[str, ...], counts: tuple[int, ...], rule: NeutralityRule) -> bool:
-    """Tell whether a composition keeps a neutrality rule; a pure function, remembered because draws repeat."""
-    return neutral(Composition(dict(zip(elements, counts, strict=True))), rule)
+    """Tell whether a composition keeps a neutrality rule."""
+    if rule == "off":
+        return True
+    unit = gcd(*counts)
+    reduced = sorted(zip(elements, (count // unit for count in counts), strict=True))
+    return _is_neutral(tuple(reduced), rule)
+
+
+@lru_cache(maxsize=500_000)
+def _is_neutral(composition: tuple[tuple[str, int], ...], rule: NeutralityRule) -> bool:
+    """Remember a pure function: draws come back to the same few compositions, and smact takes a millisecond each."""
+    return neutral(Composition(dict(composition)), rule)
 
 
 def _stoichiometries(n_elements: int, largest: int) -> Iterator[tuple[int, ...]]:
@@ -74,7 +83,7 @@ def _stoichiometries(n_elements: int, largest: int) -> Iterator[tuple[int, ...]]
             for tail in parts(left - 1, room - count):
                 yield (count, *tail)
 
-    yield from (counts for counts in parts(n_elements, largest) if reduce(gcd, counts) == 1)
+    yield from (counts for counts in parts(n_elements, largest) if gcd(*counts) == 1)
 
 
 @lru_cache(maxsize=10_000)

@@ -7,16 +7,17 @@ prototype into ternary ones (an ordered decoration of the same sites).
 from __future__ import annotations
 
 from functools import lru_cache
-from itertools import permutations
+from itertools import permutations, product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import spglib
 from pymatgen.analysis.structure_matcher import StructureMatcher
-from pymatgen.core import Structure
+from pymatgen.core import Composition, Structure
 from pymatgen.core.structure_prediction.substitution_probability import SubstitutionProbability
 
 from generators.compositions import is_neutral
+from generators.crystals.neutrality import oxidation_states
 from generators.data import prototypes
 from generators.volume import crowding
 
@@ -116,6 +117,13 @@ class Exchange(NamedTuple):
         )
 
 
+class Option(NamedTuple):
+    """A substitution to choose, and how plausible it is: the mean weight function lambda of its pairs."""
+
+    exchange: Exchange
+    plausibility: float
+
+
 @lru_cache(maxsize=8)
 def decorations(max_atoms: int) -> Mapping[tuple[str, str], Decoration]:
     """Give all decorations of the prototypes of at most ``max_atoms`` atoms, by tag and label, sorted."""
@@ -166,7 +174,7 @@ def _splits(whole: Decoration) -> Iterator[Decoration]:
 
 
 @lru_cache(maxsize=16)
-def exchanges(sets: tuple[tuple[str, ...], ...], max_atoms: int, rule: NeutralityRule) -> tuple[Exchange, ...]:
+def exchanges(sets: tuple[tuple[str, ...], ...], max_atoms: int, rule: NeutralityRule) -> tuple[Option, ...]:
     """List every neutral substitution of element sets into the known prototypes, equivalent ones once.
 
     Left out is what would not be a crystal: with atoms too close at the volume their sizes ask for.
@@ -181,7 +189,7 @@ def exchanges(sets: tuple[tuple[str, ...], ...], max_atoms: int, rule: Neutralit
 
     Returns
     -------
-    tuple of Exchange
+    tuple of Option
         Sorted by tag and label, then in the order of ``sets``.
     """
     table = []
@@ -195,7 +203,8 @@ def exchanges(sets: tuple[tuple[str, ...], ...], max_atoms: int, rule: Neutralit
                     continue
                 taken.update(tuple(new[i] for i in swap) for swap in slot_symmetry(*key, max_atoms))
                 if crowding(decoration.decorated(new)) <= MAX_CROWDING:
-                    table.append(Exchange(*key, decoration.slots, new))
+                    exchange = Exchange(*key, decoration.slots, new)
+                    table.append(Option(exchange, plausibility(exchange, decoration.counts)))
     return tuple(table)
 
 
@@ -230,28 +239,53 @@ def _dummies(decoration: Decoration, swap: tuple[int, ...]) -> Structure:
     return decoration.decorated(tuple(STAND_INS[i] for i in swap))
 
 
-def plausibility(exchange: Exchange) -> float:
-    """Return the mean weight function lambda of a substitution's pairs."""
-    pairs = (pair.split(">") for pair in exchange.pairs)
-    return float(np.mean([exchange_lambda(old, new) for old, new in pairs]))
+def plausibility(exchange: Exchange, counts: tuple[int, ...]) -> float:
+    """Return the mean weight function lambda of a substitution's pairs.
 
-
-def exchange_lambda(old: str, new: str) -> float:
-    """Return the weight function lambda of exchanging two elements; UNSEEN_LAMBDA where it was never observed.
-
-    The best over their oxidation states, from the table of Hautier et al., Inorg. Chem. 50, 656 (2011), as pymatgen
-    ships it.
+    Parameters
+    ----------
+    exchange : Exchange
+    counts : tuple of int
+        Atoms of each slot: they decide the charges that the new elements have (nitrogen is no anion in a nitrate).
     """
-    return _lambdas().get(frozenset((old, new)), UNSEEN_LAMBDA)
+    charges = _charges(exchange.new, counts)
+    pairs = (pair.split(">") for pair in exchange.pairs)
+    return float(np.mean([exchange_lambda(old, new, charges.get(new)) for old, new in pairs]))
+
+
+@lru_cache(maxsize=100_000)
+def _charges(elements: tuple[str, ...], counts: tuple[int, ...]) -> Mapping[str, int]:
+    """Charge of each element in the strict assignment; the commonest where it is of mixed valence."""
+    states = oxidation_states(Composition(dict(zip(elements, counts, strict=True)))) or {}
+    return {symbol: max(sorted(held), key=lambda state: held[state]) for symbol, held in states.items()}
+
+
+def exchange_lambda(old: str, new: str, charge: int | None = None) -> float:
+    """Return the weight function lambda of putting ``new`` with some charge where ``old`` was.
+
+    Parameters
+    ----------
+    old, new : str
+        Element symbols.
+    charge : int or None
+        Of ``new``; None takes the best of its charges.
+
+    Returns
+    -------
+    float
+        The best over the charges of ``old``; UNSEEN_LAMBDA where it was never observed. From the table of Hautier et
+        al., Inorg. Chem. 50, 656 (2011), as pymatgen ships it.
+    """
+    return _lambdas().get((old, new, charge), UNSEEN_LAMBDA)
 
 
 @lru_cache(maxsize=1)
-def _lambdas() -> dict[frozenset[str], float]:
-    best: dict[frozenset[str], float] = {}
+def _lambdas() -> Mapping[tuple[str, str, int | None], float]:
+    best: dict[tuple[str, str, int | None], float] = {}
     model = SubstitutionProbability()
-    species = sorted(model.species, key=str)
-    for i, one in enumerate(species):
-        for other in species[i:]:
-            pair = frozenset((one.symbol, other.symbol))
-            best[pair] = max(best.get(pair, UNSEEN_LAMBDA), float(model.get_lambda(one, other)))
+    for one, other in product(sorted(model.species, key=str), repeat=2):
+        value = float(model.get_lambda(one, other))
+        for charge in (None, int(other.oxi_state)):
+            key = (one.symbol, other.symbol, charge)
+            best[key] = max(best.get(key, UNSEEN_LAMBDA), value)
     return best

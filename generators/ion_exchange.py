@@ -17,7 +17,7 @@ import numpy as np
 
 from generators.base import FitReport, Sample, derive_seed
 from generators.compositions import complexity_shares, element_sets
-from generators.exchanges import Exchange, decorations, exchanges, plausibility
+from generators.exchanges import Exchange, Option, decorations, exchanges
 from generators.tally import Tally, evidence
 from generators.volume import rescaled
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 TRIED_FACTOR, MAX_TRIED = 0.05, 3
 """Weight of a substitution for each time it was proposed (it would be a duplicate), and how often that counts."""
-MAX_SETS = 400
+MAX_SETS = 150
 """Most element sets in one table; a condition with more is sampled, by the stream's seed."""
 JITTER = 0.02
 """Standard deviation of the relative volume, so that two passes over an exhausted table differ."""
@@ -124,7 +124,7 @@ class IonExchange:
         sets = _choose_sets(condition, seed)
         table = exchanges(sets, condition.max_atoms, condition.neutrality)
         if not self.splits:
-            table = tuple(exchange for exchange in table if not exchange.label)
+            table = tuple(option for option in table if not option.exchange.label)
         if not table:
             raise ValueError(
                 f"ion_exchange: no known prototype of at most {condition.max_atoms} atoms takes the elements of "
@@ -143,14 +143,14 @@ class IonExchange:
         condition: Condition,
         seed: int,
         start: int,
-        table: tuple[Exchange, ...],
+        table: tuple[Option, ...],
         shares: NDArray[np.float64],
         order: NDArray[np.intp],
     ) -> Iterator[Sample]:
         known = decorations(condition.max_atoms)
         for index in range(start, n):
             row = int(order[index % len(table)])
-            exchange = table[row]
+            exchange = table[row].exchange
             own_seed = derive_seed(seed, index)
             jitter = float(np.random.default_rng(own_seed).normal(1.0, JITTER))
             decoration = known[exchange.tag, exchange.label]
@@ -163,12 +163,12 @@ class IonExchange:
             structure = rescaled(decoration.decorated(exchange.new), max(0.9, jitter))
             yield Sample(index, structure, own_seed, self.name, self.version, info)
 
-    def shares(self, table: tuple[Exchange, ...]) -> NDArray[np.float64]:
+    def shares(self, table: tuple[Option, ...]) -> NDArray[np.float64]:
         """Return the probability of each substitution of a table to be drawn first.
 
         Parameters
         ----------
-        table : tuple of Exchange
+        table : tuple of Option
 
         Returns
         -------
@@ -176,15 +176,16 @@ class IonExchange:
             (n,) sums to 1. Before anything is learned, numbers of elements have the shares of
             :func:`generators.compositions.complexity_shares`; ``exploration`` of it stays so whatever is learned.
         """
-        base = np.exp(self.plausibility * np.array([plausibility(exchange) for exchange in table]))
-        base *= np.array([self.splits if exchange.label else 1.0 for exchange in table])
-        sizes = np.array([len(exchange.new) for exchange in table])
+        choices = [option.exchange for option in table]
+        base = np.exp(self.plausibility * np.array([option.plausibility for option in table]))
+        base *= np.array([self.splits if exchange.label else 1.0 for exchange in choices])
+        sizes = np.array([len(exchange.new) for exchange in choices])
         for size, share in complexity_shares(sorted(set(sizes.tolist()))).items():
             base[sizes == size] *= share / base[sizes == size].sum()
-        learned = base * np.array([self._learned(exchange) for exchange in table])
+        learned = base * np.array([self._learned(exchange) for exchange in choices])
         mixed = (1 - self.exploration) * learned / learned.sum() + self.exploration * base
         mixed *= TRIED_FACTOR ** np.array(
-            [min(MAX_TRIED, self._memory.tried.get(exchange.key, 0)) for exchange in table]
+            [min(MAX_TRIED, self._memory.tried.get(exchange.key, 0)) for exchange in choices]
         )
         result: NDArray[np.float64] = mixed / mixed.sum()
         return result

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
+from math import inf
 from typing import TYPE_CHECKING, Any, Self
 
 from generators.base import FitReport, derive_seed
@@ -59,8 +60,8 @@ class Mixture:
         if not members:
             raise ValueError("mixture: give at least one member")
         for member, share in zip(members, shares, strict=True):
-            if not share > 0:
-                raise ValueError(f"mixture: the share of {member.name!r} must be above 0, not {share}")
+            if not 0 < share < inf:
+                raise ValueError(f"mixture: the share of {member.name!r} must be above 0 and finite, not {share}")
         self._members: tuple[Generator, ...] = tuple(members)
         self._shares = tuple(float(share) for share in shares)
 

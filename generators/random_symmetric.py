@@ -2,8 +2,8 @@
 
 A composition, a space group, Wyckoff positions for every element, then a lattice and free coordinates, all at random.
 Space groups, Wyckoff positions and lattices are pyxtal's (Fredericks et al., Comput. Phys. Commun. 261, 107810 (2021));
-occupying the positions and judging distances in one array operation is ours, because pyxtal's own loop makes about
-half a crystal a second.
+occupying the positions, judging distances and growing the cell until something fits are ours: faster, and no
+composition can block the stream.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ LIKE_FLOOR_ANGSTROM = 2.1
 """Least distance between atoms of the same sign of charge: covalent radii of anions are far below their ionic ones."""
 ATTEMPTS, ATTEMPTS_A_COMPOSITION = 4000, 200
 """Hard bound on attempts for one sample, and how many go to one composition before another is drawn."""
-TRIES_A_SKELETON = 8
-"""Lattices and coordinates tried for one choice of space group and Wyckoff positions."""
+TRIES_A_SKELETON, TRIES_AN_ORBIT = 5, 10
+"""Lattices tried for one choice of space group and Wyckoff positions; coordinates tried for one orbit."""
 GROWTH = 1.004
 """Volume grows by this factor with every attempt: dense first, and no composition can block the stream for ever."""
 LARGEST_GROWTH = 2.5
@@ -141,10 +141,10 @@ class RandomSymmetric:
             At once, if no composition meets the condition.
         """
         sets = {
-            size: [s for s in members if neutral_stoichiometries(s, condition.max_atoms, condition.neutrality)]
+            size: members
             for size, members in element_sets(condition).items()
+            if any(neutral_stoichiometries(s, condition.max_atoms, condition.neutrality) for s in members)
         }
-        sets = {size: members for size, members in sets.items() if members}
         if not sets:
             raise ValueError(
                 f"random: no composition of {['-'.join(s) for s in condition.chemical_systems]} with "
@@ -171,8 +171,7 @@ class RandomSymmetric:
         attempts = 0
         while attempts < ATTEMPTS:
             if attempts % ATTEMPTS_A_COMPOSITION == 0:
-                elements = sets[size][rng.integers(len(sets[size]))]
-                counts = self._choose_counts(elements, condition, rng)
+                elements, counts = self._choose_composition(sets[size], condition, rng)
             attempts += 1
             group = space_group(int(rng.choice(230, p=groups)) + 1)
             skeleton = occupy(group, counts, rng)
@@ -198,15 +197,19 @@ class RandomSymmetric:
     def _group_shares(self) -> NDArray[np.float64]:
         return _mix(np.array([self._groups.weight(str(number)) for number in range(1, 231)]), self.exploration)
 
-    def _choose_counts(
-        self, elements: tuple[str, ...], condition: Condition, rng: np.random.Generator
-    ) -> tuple[int, ...]:
-        """Choose a stoichiometry, then a number of formula units that the cell has room for."""
-        options = neutral_stoichiometries(elements, condition.max_atoms, condition.neutrality)
+    def _choose_composition(
+        self, sets: list[tuple[str, ...]], condition: Condition, rng: np.random.Generator
+    ) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        """Choose elements that have a stoichiometry, one of these, and how many formula units the cell takes."""
+        for place in rng.permutation(len(sets)):
+            elements = sets[place]
+            options = neutral_stoichiometries(elements, condition.max_atoms, condition.neutrality)
+            if options:
+                break
         learned = np.array([self._stoichiometries.weight(anonymous(counts)) for counts in options])
         unit = options[int(rng.choice(len(options), p=_mix(learned, self.exploration)))]
         units = int(rng.integers(1, condition.max_atoms // sum(unit) + 1))
-        return tuple(units * count for count in unit)
+        return elements, tuple(units * count for count in unit)
 
     def update(self, labelled: Iterable[Labelled]) -> Self:
         """Return a new generator that has learned from its own proposals among ``labelled``."""
@@ -307,15 +310,9 @@ def realise(
     pymatgen.core.Structure or None
         The primitive cell; None if atoms came too close or the lattice could not be drawn.
     """
-    blocks: list[NDArray[np.float64]] = []
-    symbols: list[str] = []
-    first: list[int] = []
-    for element, sites in zip(elements, skeleton, strict=True):
-        for site in sites:
-            first.append(len(symbols))
-            blocks.append(site.operations @ np.append(rng.random(3), 1.0))
-            symbols += [element] * site.multiplicity
-    points = np.concatenate(blocks)[:, :3] % 1.0
+    orbits = [(element, site) for element, sites in zip(elements, skeleton, strict=True) for site in sites]
+    orbits.sort(key=lambda orbit: orbit[1].freedom)  # what can't move goes first: the others have to give way to it
+    symbols = [element for element, site in orbits for _ in range(site.multiplicity)]
     volume = additive_volume(symbols) * growth * float(rng.uniform(*VOLUME_SPREAD))
     cell_seed = int(rng.integers(2**31))
     try:
@@ -324,8 +321,20 @@ def realise(
             matrix = np.asarray(CellSampler(group.lattice_type, volume, random_state=cell_seed).matrix, dtype=float)
     except (VolumeError, ValueError, TypeError):  # what pyxtal raises when no lattice of this volume is sane
         return None
-    if not distances_clear(matrix, points, tuple(symbols), first):
-        return None
+    reduced = Lattice(matrix).get_lll_reduced_lattice().matrix
+    to_reduced = matrix @ np.linalg.inv(reduced)
+    limits = least_distances(tuple(symbols))
+    points = np.empty((0, 3))
+    for _, site in orbits:
+        here, end = len(points), len(points) + site.multiplicity
+        for _ in range(1 if site.freedom == 0 else TRIES_AN_ORBIT):
+            orbit = (site.operations @ np.append(rng.random(3), 1.0))[:, :3] % 1.0
+            candidate = np.concatenate([points, orbit])
+            if clear(candidate @ to_reduced, reduced, here, limits[here, :end]):
+                points = candidate
+                break
+        else:
+            return None
     numbers = [atomic_numbers[symbol] for symbol in symbols]
     primitive = spglib.standardize_cell((matrix, points, numbers), to_primitive=True, no_idealize=True, symprec=1e-3)
     if primitive is None:
@@ -335,41 +344,37 @@ def realise(
     return Structure(Lattice(primitive[0]), species, np.asarray(primitive[1])[order], to_unit_cell=True)
 
 
-def distances_clear(
-    matrix: NDArray[np.float64], points: NDArray[np.float64], symbols: tuple[str, ...], first: list[int]
-) -> bool:
-    """Tell whether no two atoms, images included, are closer than their radii allow.
+def clear(points: NDArray[np.float64], reduced: NDArray[np.float64], atom: int, limits: NDArray[np.float64]) -> bool:
+    """Tell whether an atom keeps its distance from all others, images (its own too) included.
+
+    One atom of an orbit is enough: symmetry repeats its distances for the others.
 
     Parameters
     ----------
-    matrix : numpy.ndarray
-        (3, 3) lattice vectors in rows, Å.
     points : numpy.ndarray
-        (n, 3) fractional coordinates.
-    symbols : tuple of str
-        n element symbols.
-    first : list of int
-        One atom of each orbit: symmetry repeats its distances for the others.
-
-    Returns
-    -------
-    bool
-        Radii: Cordero et al., Dalton Trans. 2832 (2008). Atoms more electronegative (Pauling) than the mean of the cell
-        count as anions.
+        (n, 3) fractional coordinates in the reduced cell.
+    reduced : numpy.ndarray
+        (3, 3) LLL-reduced lattice vectors in rows, Å: there the 27 nearest images hold the shortest distance.
+    atom : int
+        Which one.
+    limits : numpy.ndarray
+        (n,) least distances, Å.
     """
-    reduced = Lattice(matrix).get_lll_reduced_lattice().matrix
-    fractional = points @ matrix @ np.linalg.inv(reduced)
-    between = fractional[first, None, :] - fractional[None, :, :]
+    between = points[atom] - points
     between -= np.round(between)
-    vectors = (between[:, :, None, :] + IMAGES) @ reduced
-    distances = np.sqrt((vectors**2).sum(axis=-1))
-    distances[np.arange(len(first)), first, HOME] = np.inf
-    return bool((distances.min(axis=-1) >= least_distances(symbols)[first]).all())
+    vectors = (between[:, None, :] + IMAGES) @ reduced
+    squares = np.einsum("ijk,ijk->ij", vectors, vectors)
+    squares[atom, HOME] = np.inf
+    return bool((squares.min(axis=1) >= limits**2).all())
 
 
 @lru_cache(maxsize=10_000)
 def least_distances(symbols: tuple[str, ...]) -> NDArray[np.float64]:
-    """Return the least distances allowed between atoms, (n, n), Å; see :func:`distances_clear`."""
+    """Return the least distances allowed between atoms, (n, n), Å.
+
+    Radii: Cordero et al., Dalton Trans. 2832 (2008). Atoms more electronegative (Pauling) than the mean of the cell
+    count as anions.
+    """
     radii = np.array([covalent_radii[atomic_numbers[symbol]] for symbol in symbols])
     pull = np.array([Element(symbol).X for symbol in symbols])
     anion = pull > pull.mean()

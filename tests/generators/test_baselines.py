@@ -182,7 +182,7 @@ def test_an_update_moves_towards_what_was_stable_and_novel(make, streams):
 def table_and_shares(generator):
     sets = tuple(s for size in (2, 3) for s in combinations(LIGHT, size))
     table = exchanges(sets, 8, "strict")
-    return table, generator.shares(table)
+    return [option.exchange for option in table], generator.shares(table)
 
 
 def entropy(shares):
