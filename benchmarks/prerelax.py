@@ -152,14 +152,18 @@ def main() -> None:
     _, down = spread(batched, [s for pair in both for s in (pair[0][0], pair[1][0])], 1, 0.003, 500, options.batch_size)
     matcher = StructureMatcher(ltol=0.03, stol=0.05, angle_tol=2, scale=False)
     alike = [StructureMatcher().fit(a[0], b[0]) for a, b in both]
-    same = [pair for pair, a, b in zip(both, down[::2], down[1::2], strict=True) if matcher.fit(a[0], b[0])]
+    same = [
+        pair
+        for pair, a, b, like in zip(both, down[::2], down[1::2], alike, strict=True)
+        if like and matcher.fit(a[0], b[0])
+    ]
     gaps = np.array([abs(a[1] - b[1]) * 1000 for a, b in same] or [0.0])
     above = [[(r[k][1] - d[1]) * 1000 for r, d in zip(both, down[k::2], strict=True)] for k in (0, 1)]
     lower, higher = (sum(sign * (a[1] - b[1]) > 1e-3 for a, b in both) for sign in (-1, 1))
     print(
         f"both converged: {len(both)}; same prototype at the stop (StructureMatcher defaults): {sum(alike)}; ", end=""
     )
-    print(f"same basin (relaxed on to 0.003 eV/Å, equal to 3 %, 0.05, 2°): {len(same)}")
+    print(f"besides equal to 3 %, 0.05, 2° when followed down to 0.003 eV/Å, the same basin: {len(same)}")
     print(f"|dE| in the same basin: max {gaps.max():.2f}, median {np.median(gaps):.2f} meV/atom; ", end="")
     print(f"over 1 meV/atom: {int((gaps > 1).sum())}")
     print(f"median height above the followed minimum: ours {np.median(above[0]):.2f}, ", end="")

@@ -3,8 +3,8 @@
 Degrees of freedom: positions in the frame of the starting cell, and the symmetric logarithm ``U`` of the deformation
 ``F = exp(U)``, so that cell = cell0 F and positions = x F. This is ASE's FrechetCellFilter without its rotations; the
 stopping rule is ASE's on that filter. The derivative of ``exp`` comes from divided differences (Daleckii and Krein;
-N. Higham, Functions of Matrices, SIAM 2008, theorem 3.11). Hessian update BFGS, with |eigenvalues| for the step, as in
-ASE; the start is an isotropic crystal instead of 70 eV/Å² for everything, which is far too stiff for the cell.
+N. Higham, Functions of Matrices, SIAM 2008, theorem 3.11). The Hessian is learned by damped BFGS and starts as an
+isotropic crystal's, instead of ASE's 70 eV/Å² for everything, which is far too stiff for the cell.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _STIFFNESS_EV_PER_ANGSTROM2 = 25.0
 _CELL_STIFFNESS_GPA = 150.0
+_SOFTEST_EV = 0.5
+"""Least eigenvalue of the Hessian that a step believes in (eV/Å², or eV for strains)."""
 _STRAIN_TO_ANGSTROM = 2.0
 """A strain of 0.1 counts as a move of 0.2 Å against the trust radius."""
 
@@ -64,6 +66,7 @@ class Walker:
         self._best: _Point | None = None
         cell = start.volume * _CELL_STIFFNESS_GPA / EV_PER_CUBIC_ANGSTROM_IN_GPA
         self._hessian = np.diag(np.concatenate([np.full(3 * self._n, _STIFFNESS_EV_PER_ANGSTROM2), np.full(6, cell)]))
+        self._stiffest = 10.0 * float(self._hessian.max())  # a kink of the surface must not freeze a direction for good
         self._radius = _RADIUS_START_ANGSTROM
         self._stuck = False
         self.evaluations = 0
@@ -170,15 +173,23 @@ class Walker:
             self._radius = min(2.0 * self._radius, _RADIUS_MAX_ANGSTROM)
 
     def _update_hessian(self, step: Floats, change: Floats) -> None:
+        """Powell's damped BFGS (J. Nocedal, S. Wright, Numerical Optimization, 2006, procedure 18.2).
+
+        The plain update breaks down near saddles, where the curvature along a step is negative or nearly zero.
+        """
         along = self._hessian @ step
         curvature, expected = float(step @ change), float(step @ along)
-        if abs(curvature) < 1e-8 or abs(expected) < 1e-8:
+        if expected < 1e-12:
             return
+        if curvature < 0.2 * expected:
+            share = 0.8 * expected / (expected - curvature)
+            change = share * change + (1.0 - share) * along
+            curvature = 0.2 * expected
         self._hessian = self._hessian + np.outer(change, change) / curvature - np.outer(along, along) / expected
 
     def _step(self, point: _Point) -> Floats:
         values, vectors = np.linalg.eigh(self._hessian)
-        step: Floats = -vectors @ (vectors.T @ point.gradient / np.maximum(np.abs(values), 0.5))
+        step: Floats = -vectors @ (vectors.T @ point.gradient / np.clip(values, _SOFTEST_EV, self._stiffest))
         return step * min(1.0, self._radius / self._length(step))
 
     @staticmethod

@@ -255,5 +255,16 @@ def test_a_model_is_loaded_once_and_named():
     assert relaxer_version("chgnet-r2scan") != relaxer_version()
 
 
+def test_negative_curvature_and_kinks_leave_a_usable_hessian():
+    walker = Walker(geometry_of(wurtzite()))
+    rng = np.random.default_rng(0)
+    for scale in (-1e4, -10.0, 0.0, 1e-9, 30.0, 1e6) * 5:
+        step = rng.normal(0, 0.05, 18)
+        walker._update_hessian(step, scale * step + rng.normal(0, 0.1, 18))
+        values = np.linalg.eigvalsh(walker._hessian)
+        assert np.isfinite(values).all()
+        assert values.min() > 0
+
+
 def test_geometry_knows_its_volume():
     assert Geometry(np.array([12]), np.diag([2.0, 3.0, -4.0]), np.zeros((1, 3))).volume == pytest.approx(24.0)
