@@ -9,19 +9,23 @@ exact copies only, while the matcher also accepts sites that lie 0.3 of an atom'
 
 StructureMatcher's relation is not transitive, so "the same" needs an order: a crystal belongs to the first earlier
 crystal that it matches and that was itself new. That is what ``StructureMatcher.group_structures`` does, and
-:func:`group` gives the same groups.
+:func:`group` gives the same groups, save that it also knows supercells which StructureMatcher by itself may not (see
+:func:`exact_primitive`).
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
+from math import gcd
 from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
 import numpy as np
+import spglib
+from pymatgen.core import Element, Structure
 from pymatgen.core.structure_matcher import StructureMatcher
 
 from generators.crystals.fingerprint import amd
@@ -32,7 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
-    from pymatgen.core import Structure
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,9 @@ class Tolerances:
 
 
 DEFAULT_TOLERANCES = Tolerances()
+
+PRIMITIVE_SYMPREC = 0.01
+"""Å; how far the cells of a supercell may differ to be taken for copies of one primitive cell."""
 
 
 class Prepared:
@@ -103,8 +109,9 @@ class Prepared:
 
     @cached_property
     def reduced(self) -> Structure:
-        """Primitive, Niggli-reduced cell, as StructureMatcher makes it before it compares."""
-        return self.structure.get_reduced_structure(reduction_algo="niggli").get_primitive_structure()
+        """Primitive, Niggli-reduced cell, as StructureMatcher makes it (of the exact primitive cell)."""
+        primitive = exact_primitive(self.structure)
+        return primitive.get_reduced_structure(reduction_algo="niggli").get_primitive_structure()
 
     def lattice(self, tolerances: Tolerances) -> ReducedLattice:
         """Give the reduced lattice, ready to be compared at some tolerances."""
@@ -140,6 +147,31 @@ class Prepared:
             if not sites_may_match(self.frac_coords, self.numbers, other.frac_coords, other.numbers, bases, near):
                 return False
         return float(np.abs(self.fingerprint - other.fingerprint).max()) <= tolerances.amd
+
+
+def exact_primitive(structure: Structure) -> Structure:
+    """Give the primitive cell of a supercell, or the structure itself if it is primitive to within 0.01 Å.
+
+    StructureMatcher's own reduction tolerates 0.25 Å and depends on the cell that it is given: of one in thousands of
+    slightly distorted crystals it makes another cell than of its supercell, and then says that the two differ.
+
+    Parameters
+    ----------
+    structure : pymatgen.core.Structure
+        Ordered.
+    """
+    numbers = [site.specie.Z for site in structure]
+    if gcd(*Counter(numbers).values()) == 1:
+        return structure
+    cell = (structure.lattice.matrix, structure.frac_coords, numbers)
+    try:
+        found = spglib.find_primitive(cell, symprec=PRIMITIVE_SYMPREC)
+    except spglib.SpglibError:  # what spglib does instead of returning None if its user set it so
+        found = None
+    if found is None or len(found[2]) == len(numbers):
+        return structure
+    lattice, frac_coords, kept = found
+    return Structure(lattice, [Element.from_Z(int(z)) for z in kept], frac_coords)
 
 
 def prepared(structure: Structure | Prepared) -> Prepared:

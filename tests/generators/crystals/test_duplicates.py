@@ -12,7 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
-from generators.crystals.duplicates import DEFAULT_TOLERANCES, DuplicateIndex, Prepared, Tolerances, group, same
+from generators.crystals.duplicates import (
+    DEFAULT_TOLERANCES,
+    DuplicateIndex,
+    Prepared,
+    Tolerances,
+    exact_primitive,
+    group,
+    same,
+)
 from generators.data import prototypes
 
 KINDS = ["permuted", "translated", "rotated", "mirrored", "other cell", "supercell", "all"]
@@ -105,6 +113,24 @@ def test_swapped_species_in_zincblende_like_order_are_told_apart():
     alternating = Structure(lattice, ["Mg", "O", "Mg", "O"], frac)
     blocks = Structure(lattice, ["Mg", "Mg", "O", "O"], frac)
     assert not same(alternating, blocks)
+
+
+def test_a_supercell_that_the_matcher_alone_refuses_is_found():
+    # pymatgen finds an approximate half cell of this one (Ti at 0.44 for 0.5), but not of its supercell.
+    lattice = Lattice([[-3.5198, 0, 0], [0, 0, -3.6145], [0, -3.1869, 1.8072]])
+    frac = [[0, 0.94, 0], [0.5, 0.5, 0], [0, 0.27, 0.66], [0, 0.61, 0.34], [0.5, 0.83, 0.66], [0.5, 0.17, 0.34]]
+    nitride = Structure(lattice, ["Ti", "Ti", "N", "N", "N", "N"], frac)
+    assert not DEFAULT_TOLERANCES.matcher().fit(nitride, nitride * (1, 1, 2))
+    assert same(nitride, nitride * (1, 1, 2))
+    assert same(nitride * (2, 1, 1), nitride)
+
+
+def test_the_exact_primitive_cell_keeps_what_is_primitive(rocksalt):
+    assert len(exact_primitive(rocksalt)) == 2
+    primitive = rocksalt.get_primitive_structure()
+    assert exact_primitive(primitive) is primitive
+    distorted_cell = distorted(primitive * (2, 1, 1), ["Mg", "O"], 0.03, np.random.default_rng(2))
+    assert exact_primitive(distorted_cell) is distorted_cell
 
 
 def test_tolerances_are_used(rocksalt):
