@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ase.collections import dcdft
-from pymatgen.analysis.prototypes import AFLOW_PROTOTYPE_LIBRARY
 from pymatgen.core import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
@@ -158,6 +157,9 @@ def _prototypes() -> tuple[Prototype, ...]:
 
 
 def _aflow() -> Iterator[tuple[str, str, Structure]]:
+    # Importing the library builds its structures, which takes seconds: whoever asks for none must not wait.
+    from pymatgen.analysis.prototypes import AFLOW_PROTOTYPE_LIBRARY  # noqa: PLC0415 - see above
+
     for entry in AFLOW_PROTOTYPE_LIBRARY:
         yield "aflow", entry["tags"]["aflow"], entry["snl"].structure
 

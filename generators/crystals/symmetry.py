@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import spglib
-from pymatgen.analysis.prototypes import WYCKOFF_POSITION_RELAB_DICT
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -136,4 +135,7 @@ def prototype_key(structure: Structure, symprec: float = SYMPREC) -> str:
 
 def _relabellings(number: int) -> list[dict[str, str]]:
     """Wyckoff letters as they may be renamed by another choice of origin or axes."""
+    # Whoever imports the table gets the whole AFLOW library built, which takes seconds: not before it is asked for.
+    from pymatgen.analysis.prototypes import WYCKOFF_POSITION_RELAB_DICT  # noqa: PLC0415 - see above
+
     return [{chr(int(old)): new for old, new in table.items()} for table in WYCKOFF_POSITION_RELAB_DICT[str(number)]]

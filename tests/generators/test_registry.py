@@ -62,3 +62,15 @@ def test_listing_imports_no_generator():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_making_and_saving_generators_builds_no_prototypes():
+    # Building the AFLOW library takes seconds; who launches a campaign samples nothing.
+    code = (
+        "import pathlib, sys, tempfile; from generators.registry import make_generator\n"
+        "members = [('ion_exchange', 0.6), ('random', 0.4)]\n"
+        "make_generator('mixture', members=members).save(pathlib.Path(tempfile.mkdtemp()))\n"
+        "print('pymatgen.analysis.prototypes' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
