@@ -9,7 +9,10 @@ from __future__ import annotations
 import errno
 from dataclasses import dataclass
 
-from pymongo.errors import ConnectionFailure
+from pymongo.errors import ConnectionFailure, OperationFailure
+
+_MONGODB_OUT_OF_DISK_SPACE = 14031
+"""OutOfDiskSpace in MongoDB's ``src/mongo/base/error_codes.yml``."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,8 @@ def _is_file_system(error: BaseException) -> int | None:
 
 
 def _is_database(error: BaseException) -> int | None:
+    if isinstance(error, OperationFailure) and error.code == _MONGODB_OUT_OF_DISK_SPACE:
+        return 202
     return 205 if isinstance(error, ConnectionFailure) else None
 
 
