@@ -21,6 +21,5 @@ def test_a_killed_campaign_ends_as_an_undisturbed_one():
         check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-    print(done.stdout)
     assert done.returncode == 0, f"seed {seed}\n{done.stdout}\n{done.stderr[-2000:]}"
     assert "same ids, flags, causes, rounds and fireworks" in done.stdout
