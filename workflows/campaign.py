@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from pymongo.errors import DuplicateKeyError
 
 from workflows.engines.registry import make_engine
 from workflows.generator_states import initial_generator, save_state
+from workflows.known_files import KnownFilesError, read_known, to_bytes
 from workflows.ledger import campaign_document
 from workflows.provenance import software_versions
 from workflows.records import now
@@ -63,7 +65,19 @@ class LaunchResult:
     missing_reference: tuple[str, ...] = ()
 
 
-def launch(spec: CampaignSpec, directory: Path, *, store: Store) -> LaunchResult:
+@dataclass(frozen=True)
+class _OwnKnown:
+    """The user's own known crystals as they are stored."""
+
+    data: bytes
+    n: int
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.data).hexdigest()
+
+
+def launch(spec: CampaignSpec, directory: Path, *, store: Store, base: Path | None = None) -> LaunchResult:
     """Store a campaign and open its first round; launching the same spec again repairs or does nothing.
 
     Parameters
@@ -72,24 +86,31 @@ def launch(spec: CampaignSpec, directory: Path, *, store: Store) -> LaunchResult
     directory : Path
         The campaign's directory; gets ``my_launchpad.yaml`` and ``jobflow.yaml`` (0600) for workers.
     store : Store
+    base : Path, optional
+        Where relative paths in the spec start (the directory of its file); ``directory`` by default.
 
     Raises
     ------
     LaunchRefusedError
-        If the engine can't do what is asked, or another spec has the name.
+        If the engine can't do what is asked, a file of known crystals can't be taken, or another spec has the name.
     """
     engine = make_engine(spec.engine, spec.protocol)
     errors = [problem for problem in engine.check(spec) if problem.level == "error"]
     if errors:
         raise LaunchRefusedError("; ".join(f"{p.key}: {p.message}" for p in errors), errors)
+    try:
+        crystals = read_known(spec, base or directory)
+    except KnownFilesError as error:
+        raise LaunchRefusedError(str(error), error.problems) from error
+    known = _OwnKnown(to_bytes(crystals), len(crystals))
     ensure_campaign_indexes(store)
     database = store.database
     existing = database.campaigns.find_one({"name": spec.name})
-    if existing is not None and existing["spec_sha256"] != spec.sha256():
-        raise LaunchRefusedError(_taken(spec.name))
+    if existing is not None:
+        _refuse_another(existing, spec, known)
     directory.mkdir(parents=True, exist_ok=True)
     store.write_configs(directory)  # before the store is written to: a directory that refuses leaves nothing behind
-    created = existing is None and _store_campaign(spec, directory, store, engine)
+    created = existing is None and _store_campaign(spec, directory, store, engine, known)
     stored = campaign_document(database, spec.name)
     if not (directory / "campaign.yaml").exists():
         text = yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
@@ -103,7 +124,7 @@ def launch(spec: CampaignSpec, directory: Path, *, store: Store) -> LaunchResult
     return LaunchResult(spec.name, created or added, message, missing)
 
 
-def _store_campaign(spec: CampaignSpec, directory: Path, store: Store, engine: Engine) -> bool:
+def _store_campaign(spec: CampaignSpec, directory: Path, store: Store, engine: Engine, known: _OwnKnown) -> bool:
     """Insert the campaign's document with its reference set and initial generator; false if another was faster."""
     document: dict[str, Any] = {
         "name": spec.name,
@@ -116,21 +137,27 @@ def _store_campaign(spec: CampaignSpec, directory: Path, store: Store, engine: E
         "why": "",
         "initial_state": save_state(store.files, initial_generator(spec)),
         "reference": prepare_reference(store.files, engine, spec),
+        "known": {"sha256": store.files.put_bytes(known.data), "n": known.n},
         "software": software_versions(),
     }
     try:
         store.database.campaigns.insert_one(document)
     except DuplicateKeyError:
-        winner = store.database.campaigns.find_one({"name": spec.name})
-        if winner is None or winner["spec_sha256"] != spec.sha256():
-            raise LaunchRefusedError(_taken(spec.name)) from None
+        _refuse_another(campaign_document(store.database, spec.name), spec, known)
         return False
     return True
 
 
-def _taken(name: str) -> str:
-    return (
-        f"name: the store already has a campaign {name!r} with another spec; "
+def _refuse_another(stored: dict[str, Any], spec: CampaignSpec, known: _OwnKnown) -> None:
+    """Refuse a name that is taken by a campaign with other results."""
+    if stored["spec_sha256"] != spec.sha256():
+        differs = "another spec"
+    elif stored["known"]["sha256"] != known.sha256:
+        differs = "another spec: the files under known: hold other crystals now"
+    else:
+        return
+    raise LaunchRefusedError(
+        f"name: the store already has a campaign {spec.name!r} with {differs}; "
         "choose another name, or launch the unchanged file to go on with it"
     )
 

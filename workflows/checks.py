@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
+from functools import partial
 from typing import TYPE_CHECKING
 
 from generators.registry import describe, options_of
 from workflows.engines.registry import make_engine
+from workflows.known_files import check_known
 from workflows.problems import Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from workflows.spec import CampaignSpec
 
 
@@ -54,5 +59,12 @@ def check_budget(spec: CampaignSpec) -> list[Problem]:
     return [Problem("budget.verifications", message, level="warning")]
 
 
-CHECKS = (check_engine, check_generators, check_budget)
-"""All of them, for :func:`workflows.spec_file.load_spec`."""
+def checks_for(base: Path) -> tuple[Callable[[CampaignSpec], list[Problem]], ...]:
+    """Give all checks, for :func:`workflows.spec_file.load_spec`.
+
+    Parameters
+    ----------
+    base : pathlib.Path
+        Directory of the campaign's file, where its relative paths start.
+    """
+    return (check_engine, check_generators, check_budget, partial(check_known, base=base))

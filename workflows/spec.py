@@ -22,6 +22,9 @@ from generators.base import Bounds, Condition
 MAX_CHEMICAL_SYSTEMS = 50_000
 """A reference set is completed for each of them, so more is a mistake."""
 
+MAX_KNOWN = 10_000
+"""Crystals of the user's own; they are kept whole in the store."""
+
 MAX_CANDIDATES = 1_000_000
 """Candidates of a whole campaign (rounds x samples)."""
 
@@ -235,6 +238,12 @@ class CampaignSpec(_Part):
         max_length=20,
         description="one generator, or a mix with shares",
     )
+    known: tuple[Annotated[str, Field(min_length=1, max_length=1000)], ...] = Field(
+        (),
+        max_length=MAX_KNOWN,
+        description="crystals of your own that do not count as novel: CIF, POSCAR or extxyz files, or folders of them; "
+        "paths relative to this file",
+    )
     engine: Literal["mlip", "vasp", "espresso"] = Field("mlip", description="what verifies")
     protocol: Literal["fast", "balanced", "stringent"] = Field("fast", description="named precision of the engine")
     rounds: int = Field(2, ge=1, le=1000, strict=True, description="turns of the loop")
@@ -292,6 +301,10 @@ class CampaignSpec(_Part):
         )
 
     def sha256(self) -> str:
-        """Hash what decides results; ``store`` and ``description`` do not."""
+        """Hash what decides results; ``store`` and ``description`` do not.
+
+        Of ``known`` the paths count as they are written; what is in the files is hashed by
+        :mod:`workflows.known_files`, so that the hash is the same wherever the campaign lies.
+        """
         content = self.model_dump(mode="json", exclude={"store", "description"})
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

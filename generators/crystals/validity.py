@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import warnings
+from contextlib import suppress
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -97,41 +99,82 @@ def read_structure(path: Path) -> Structure:
     FileNotFoundError
         If there is no such file.
     """
+    return _read(path, every=False)[0]
+
+
+def read_structures(path: Path) -> list[Structure]:
+    """Read all crystals of a file: the frames of an extxyz file, the data blocks of a CIF; one from other formats.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        As for :func:`read_structure`.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        As :func:`read_structure`, if any of them is wrong; the message tells which.
+    """
+    return _read(path, every=True)
+
+
+def _read(path: Path, *, every: bool) -> list[Structure]:
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what matters of pymatgen's warnings is checked below
-            structure = _parse(path)
+            structures = _parse(path, every=every)
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{path}: can't be read as a crystal: {reason}") from error
+    for number, structure in enumerate(structures, start=1):
+        if reasons := _reading_problems(structure):
+            which = f"crystal {number} of {len(structures)}: " if len(structures) > 1 else ""
+            raise ValueError(f"{path}: {which}{'; '.join(reasons)}")
+    return structures
+
+
+def _reading_problems(structure: Structure) -> list[str]:
     if len(structure) == 0:
-        raise ValueError(f"{path}: it has no atoms; each crystal needs at least one")
-    matrix = np.asarray(structure.lattice.matrix, dtype=float)
+        return ["it has no atoms; each crystal needs at least one"]
     reasons = _species_problems(structure)
+    matrix = np.asarray(structure.lattice.matrix, dtype=float)
     if not np.all(np.isfinite(matrix)) or not np.all(np.isfinite(structure.frac_coords)):
-        reasons.append("the cell or a coordinate is not a finite number")
-    else:
-        reasons += _cell_problems(matrix)[0]
-    if reasons:
-        raise ValueError(f"{path}: {'; '.join(reasons)}")
-    return structure
+        return [*reasons, "the cell or a coordinate is not a finite number"]
+    return reasons + _cell_problems(matrix)[0]
 
 
-def _parse(path: Path) -> Structure:
+def _parse(path: Path, *, every: bool) -> list[Structure]:
     name = path.name.lower()
     if name.endswith(".cif"):
-        # Occupancies above one are shown as they are, not scaled down silently.
-        return CifParser(path, occupancy_tolerance=100.0).parse_structures(primitive=False, check_occu=False)[0]
+        return _parse_cif(path, every=every)
     if name.endswith((".xyz", ".extxyz")):
-        atoms = ase_read(path, index=0, format="extxyz")
-        if atoms.cell.rank != 3:
+        frames = ase_read(path, index=":" if every else slice(1), format="extxyz")
+        if not frames:
+            raise ValueError("it is empty")
+        if not all(atoms.cell.rank == 3 for atoms in frames):
             raise ValueError('it has no cell (Lattice="..." in the comment line), so it is a molecule')
-        return AseAtomsAdaptor.get_structure(atoms)
+        return [AseAtomsAdaptor.get_structure(atoms) for atoms in frames]
     if name.endswith((".vasp", ".json")) or "poscar" in name or "contcar" in name:
-        return Structure.from_file(path)
+        return [Structure.from_file(path)]
     raise ValueError("its format is not known by its name; use .cif, .vasp, .extxyz, .json or POSCAR")
+
+
+def _parse_cif(path: Path, *, every: bool) -> list[Structure]:
+    # Occupancies above one are shown as they are, not scaled down silently.
+    parser = CifParser(path, occupancy_tolerance=100.0)
+    crystals = sum("_cell_length_a" in block for block in parser.as_dict().values())
+    if crystals == 0:
+        raise ValueError("it has no data block with a cell (_cell_length_a)")
+    found: list[Structure] = []
+    with suppress(ValueError, ZeroDivisionError):  # pymatgen keeps the reasons in its warnings
+        found = parser.parse_structures(primitive=False, check_occu=False)
+    if not found or (every and len(found) < crystals):
+        why = (parser.warnings or ["no atoms"])[-1].splitlines()[-1]
+        why = re.sub(r"np\.float64\(([^)]*)\)", r"\1", why)
+        raise ValueError(f"{len(found)} of its {crystals} data blocks with a cell make a crystal: {why}")
+    return found if every else found[:1]
 
 
 def _species_problems(structure: Structure) -> list[str]:

@@ -54,11 +54,11 @@ def campaign_name(directory: Path) -> str:
 
 def check(file: File, as_json: options.AsJson = False) -> None:
     """Tell everything that is wrong with a campaign file; nothing is submitted."""
-    from workflows.checks import CHECKS
+    from workflows.checks import checks_for
     from workflows.spec_file import SpecError, check_file
 
     if not as_json:
-        checked = check_file(file, CHECKS)
+        checked = check_file(file, checks_for(file.parent))
         for line in output.problem_lines(checked.warnings):
             output.say(line)
         output.say(f"{file} is right.")
@@ -66,7 +66,7 @@ def check(file: File, as_json: options.AsJson = False) -> None:
             output.say(f"  {line}")
         return
     try:
-        problems = list(check_file(file, CHECKS).warnings)
+        problems = list(check_file(file, checks_for(file.parent)).warnings)
     except SpecError as error:
         problems = error.problems
     errors = any(problem.level == "error" for problem in problems)
@@ -106,15 +106,15 @@ def launch(
 
     Launching the same file again changes nothing (and repairs a launch that was cut short).
     """
-    from workflows.checks import CHECKS
+    from workflows.checks import checks_for
     from workflows.spec_file import check_file
 
-    checked = check_file(file, CHECKS)
+    checked = check_file(file, checks_for(file.parent))
     where = home_of(file, checked.spec, directory)
     written = (where / CAMPAIGN_FILE).exists()
-    result = put_up(checked.spec, where)
+    result = put_up(checked.spec, where, base=file.parent)
     if not written:
-        shutil.copyfile(file, where / CAMPAIGN_FILE)  # the user's own words, comments included
+        _keep_the_file(file, checked.spec, where / CAMPAIGN_FILE)
     if as_json:
         output.print_json(vars(result) | {"directory": str(where)})
         return
@@ -125,6 +125,14 @@ def launch(
         output.say(f"before round 1 the reference set is completed for: {', '.join(result.missing_reference)}")
     there = "" if where.resolve() == Path.cwd() else f" -C {quote(str(where))}"
     output.say(f"next: nucleate work{there}, and in another terminal: nucleate status --watch{there}")
+
+
+def _keep_the_file(file: Path, spec: CampaignSpec, copy: Path) -> None:
+    """Copy the campaign's file to its directory: the user's own words, comments included."""
+    shutil.copyfile(file, copy)
+    if spec.known and not all(Path(path).is_absolute() for path in spec.known):
+        head = f"# A copy of {file.resolve()}: launch that one again, the paths under known: start there.\n"
+        copy.write_text(head + copy.read_text(encoding="utf-8-sig"), encoding="utf-8")
 
 
 def home_of(file: Path, spec: CampaignSpec, directory: Path | None) -> Path:
@@ -149,10 +157,10 @@ def home_of(file: Path, spec: CampaignSpec, directory: Path | None) -> Path:
     return where
 
 
-def put_up(spec: CampaignSpec, directory: Path) -> LaunchResult:
-    """Open the campaign's store and launch it."""
+def put_up(spec: CampaignSpec, directory: Path, base: Path) -> LaunchResult:
+    """Open the campaign's store and launch it; relative paths in the spec start at ``base``."""
     from workflows.campaign import launch as launch_campaign
     from workflows.runtime.store import open_store
 
     with open_store(spec.store) as store:
-        return launch_campaign(spec, directory, store=store)
+        return launch_campaign(spec, directory, store=store, base=base)

@@ -143,7 +143,7 @@ def demo(
     ] = None,
 ) -> None:
     """Run a whole small campaign, from nothing to a report. A second run goes on where the first one was."""
-    from workflows.checks import CHECKS
+    from workflows.checks import checks_for
     from workflows.cli.results import write
     from workflows.cli.starting import preview, put_up, write_template
     from workflows.report.terminal import summary_table
@@ -153,7 +153,7 @@ def demo(
     path = directory / CAMPAIGN_FILE
     if not path.exists():
         write_template(directory, name="demo")
-    spec = load_spec(path, CHECKS)
+    spec = load_spec(path, checks_for(directory))
     output.say("This runs a whole campaign on this machine; no database, DFT code or GPU is needed:\n")
     for line in preview(spec):
         output.say(f"  {line}")
@@ -162,7 +162,7 @@ def demo(
         f"{'worker' if workers == 1 else 'workers'} and up to {2 + 1.5 * workers:.0f} GB of memory.\n"
         f"The campaign is kept in {directory}, the report goes to {into}. Ctrl-C stops it; the same command goes on.\n"
     )
-    result = put_up(spec, directory)
+    result = put_up(spec, directory, base=directory)
     output.say(result.message)
     ended, status = run_workers(directory, workers)
     output.say(_told(ended, status))

@@ -11,7 +11,7 @@ from pymatgen.core import DummySpecies, Lattice, Structure
 from pymatgen.io.cif import CifWriter
 from pymatgen.io.vasp import Poscar
 
-from generators.crystals.validity import MIN_DISTANCE_RATIO, check_structure, read_structure
+from generators.crystals.validity import MIN_DISTANCE_RATIO, check_structure, read_structure, read_structures
 from generators.data import known_structures
 
 
@@ -158,6 +158,7 @@ _atom_site_occupancy
         ("deuterium.cif", CIF.format(a=4, atoms="D1 D 0 0 0 1"), "isotope"),
         ("POSCAR", "this is no POSCAR", "can't be read"),
         ("molecule.xyz", "1\n\nO 0 0 0\n", "no cell"),
+        ("empty.extxyz", "", "can't be read"),
         ("torn.extxyz", '5\nLattice="4 0 0 0 4 0 0 0 4"\nO 0 0 0\n', "can't be read"),
         ("data.json", "{}", "can't be read"),
         ("data.docx", "x", "format is not known"),
@@ -168,6 +169,24 @@ def test_bad_files_are_refused_in_one_line_that_names_them(tmp_path, name, text,
         read_structure(written(tmp_path, name, text))
     assert name in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_all_crystals_of_a_file_are_read_and_one_that_is_wrong_is_told_apart(tmp_path, rocksalt):
+    strained = rocksalt.copy()
+    strained.scale_lattice(1.2 * rocksalt.volume)
+    frames = written(tmp_path, "two.extxyz", _extxyz(rocksalt) + _extxyz(strained))
+    assert [read.volume for read in read_structures(frames)] == pytest.approx([rocksalt.volume, strained.volume])
+    assert read_structure(frames).volume == pytest.approx(rocksalt.volume)
+
+    good, bad = CIF.format(a=4, atoms="Fe1 Fe 0 0 0 1"), CIF.format(a="wide", atoms="Fe1 Fe 0 0 0 1")
+    heading = "data_global\n_publ_section_title 'Two crystals'\n"
+    blocks = written(tmp_path, "two.cif", heading + good + good.replace("data_x", "data_y"))
+    assert len(read_structures(blocks)) == 2
+    with pytest.raises(ValueError, match=r"1 of its 2 data blocks .* could not convert string"):
+        read_structures(written(tmp_path, "torn.cif", good + bad.replace("data_x", "data_y")))
+    partial = CIF.replace("data_x", "data_y").format(a=4, atoms="Fe1 Fe 0 0 0 0.5")
+    with pytest.raises(ValueError, match=r"crystal 2 of 2: .*partially occupied"):
+        read_structures(written(tmp_path, "partial.cif", good + partial))
 
 
 def test_a_missing_file_is_said_to_be_missing(tmp_path):

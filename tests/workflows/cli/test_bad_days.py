@@ -99,6 +99,53 @@ def test_a_file_that_cannot_be_read(nucleate, tmp_path, verb):
     assert_refused(nucleate(verb, tmp_path / "latin.yaml"), "UTF-8")
 
 
+CIF = """data_x
+_cell_length_a {a}
+_cell_length_b 4
+_cell_length_c 4
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 90
+loop_
+_atom_site_label
+_atom_site_type_symbol
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+_atom_site_occupancy
+Mg1 Mg 0 0 0 {occupancy}
+"""
+
+
+@pytest.mark.parametrize("verb", ["check", "launch"])
+def test_crystals_of_ones_own_that_cannot_be_taken(nucleate, tmp_path, verb, monkeypatch):
+    monkeypatch.setenv("NUCLEATE_DATA_DIR", str(tmp_path / "data"))
+    place = tmp_path / "c"
+    (place / "empty").mkdir(parents=True)
+    (place / "partial.cif").write_text(CIF.format(a=4, occupancy=0.5))
+    (place / "broken.cif").write_text(CIF.format(a=0.001, occupancy=1))
+    (place / "torn.cif").write_bytes(bytes(range(256)))
+    (place / "good.cif").write_text(CIF.format(a=4, occupancy=1))
+    known = "known: [good.cif, partial.cif, broken.cif, torn.cif, gone.cif, empty]\n"
+    path = place / "mine.yaml"
+    path.write_text(GOOD.replace("rounds: 1", "rounds: 0") + known)
+    before = files_in(tmp_path)
+    ran = nucleate(verb, path)
+    assert_refused(
+        ran,
+        "6 problems",  # the file's own problem in the same list
+        "line 5: known[1] = partial.cif: site 1",
+        "is partially occupied; give an ordered structure",
+        "known[2] = broken.cif: can't be read as a crystal: 0 of its 1 data blocks",
+        "known[3] = torn.cif: can't be read as a crystal",
+        "known[4] = gone.cif: there is no such file",
+        "known[5] = empty: has no crystal files",
+    )
+    assert "good.cif" not in ran.err
+    assert files_in(tmp_path) == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["c", "home"]
+
+
 VERBS = [
     ["status"],
     ["failures"],
