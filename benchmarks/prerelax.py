@@ -152,13 +152,10 @@ def main() -> None:
     _, down = spread(batched, [s for pair in both for s in (pair[0][0], pair[1][0])], 1, 0.003, 500, options.batch_size)
     matcher = StructureMatcher(ltol=0.03, stol=0.05, angle_tol=2, scale=False)
     alike = [StructureMatcher().fit(a[0], b[0]) for a, b in both]
-    same = [
-        pair
-        for pair, a, b, like in zip(both, down[::2], down[1::2], alike, strict=True)
-        if like and matcher.fit(a[0], b[0])
-    ]
-    gaps = np.array([abs(a[1] - b[1]) * 1000 for a, b in same] or [0.0])
-    above = [[(r[k][1] - d[1]) * 1000 for r, d in zip(both, down[k::2], strict=True)] for k in (0, 1)]
+    pairs = zip(both, down[::2], down[1::2], alike, strict=True)
+    same = [(pair, a, b) for pair, a, b, like in pairs if like and matcher.fit(a[0], b[0])]
+    gaps = np.array([abs(a[1] - b[1]) * 1000 for (a, b), _, _ in same] or [0.0])
+    above = [[(pair[k][1] - ends[k][1]) * 1000 for pair, *ends in same] or [0.0] for k in (0, 1)]
     lower, higher = (sum(sign * (a[1] - b[1]) > 1e-3 for a, b in both) for sign in (-1, 1))
     print(
         f"both converged: {len(both)}; same prototype at the stop (StructureMatcher defaults): {sum(alike)}; ", end=""
@@ -166,8 +163,9 @@ def main() -> None:
     print(f"besides equal to 3 %, 0.05, 2° when followed down to 0.003 eV/Å, the same basin: {len(same)}")
     print(f"|dE| in the same basin: max {gaps.max():.2f}, median {np.median(gaps):.2f} meV/atom; ", end="")
     print(f"over 1 meV/atom: {int((gaps > 1).sum())}")
-    print(f"median height above the followed minimum: ours {np.median(above[0]):.2f}, ", end="")
-    print(f"theirs {np.median(above[1]):.2f} meV/atom")
+    for name, heights in zip(("ours", "ASE's"), above, strict=True):
+        print(f"height of {name} stop above that minimum: median {np.median(heights):.2f}, ", end="")
+        print(f"max {max(heights):.2f} meV/atom")
     print(f"of all that both converged, ours is lower by more than 1 meV/atom in {lower}, higher in {higher}")
 
 
