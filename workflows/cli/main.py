@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import warnings
 from importlib.metadata import version as installed_version
@@ -111,4 +112,7 @@ def main() -> None:
     if not sys.warnoptions:
         # What libraries warn their programmers of is nothing that a user could act on; `python -W` still shows it.
         warnings.simplefilter("ignore")
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    # All is said: a Ctrl-C now could only make libraries complain while they close their connections.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(code)

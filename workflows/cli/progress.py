@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pymongo.errors import PyMongoError
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from workflows.cli import output
 from workflows.monitor.status import campaign_status
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pymongo.database import Database
     from rich.progress import TaskID
 
-    from workflows.monitor.status import Status
+    from workflows.monitor.status import RoundStatus, Status
 
     Show = Callable[[dict[str, Any]], None]
 
@@ -42,7 +42,11 @@ def watching(database: Database[Any], campaign: str) -> Iterator[Show]:
     screen = output.console()
     if screen.is_terminal:
         with Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=screen
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[told]}"),
+            TimeElapsedColumn(),
+            console=screen,
         ) as bars:
             view = _Watch(database, campaign, _Bars(bars).show, bars.console.print, _LOOK_S)
             yield view.event
@@ -103,39 +107,52 @@ def _in_words(event: dict[str, Any]) -> str | None:
     if kind == "back":
         return "the database is back"
     if kind == "stopping":
-        return f"stopping: {len(event['jobs'])} jobs are left to end; once more to give them back at once"
+        return "stopping as soon as running jobs have ended; once more to give them back at once"
     return None
 
 
 class _Bars:
-    """A bar for each step of each round."""
+    """A bar for each step of the open rounds, and a line for each round that has closed.
+
+    So the newest stays in sight, however many rounds there are.
+    """
 
     def __init__(self, bars: Progress) -> None:
         self.bars = bars
         self.tasks: dict[tuple[int, str], TaskID] = {}
+        self.told: set[int] = set()
 
     def show(self, status: Status) -> None:
         """Set the bars to a status."""
         for opened in status.rounds:
+            if opened.state == "closed":
+                self._close(opened, status.rounds_wanted)
+                continue
             for step, progress in opened.progress.items():
                 key = (opened.number, step)
                 if key not in self.tasks:
                     title = f"round {opened.number} of {status.rounds_wanted}  {_STEPS[step]:<13}"
-                    self.tasks[key] = self.bars.add_task(title, total=None)
-                done = progress.total is not None and progress.done >= progress.total
-                self.bars.update(self.tasks[key], completed=progress.done, total=progress.total)
-                if done:
+                    self.tasks[key] = self.bars.add_task(title, total=None, told="")
+                told = f"{progress.done}/{progress.wanted}"
+                self.bars.update(self.tasks[key], completed=progress.done, total=progress.total, told=told)
+                if progress.total is not None and progress.done >= progress.total:
                     self.bars.stop_task(self.tasks[key])
-            if opened.state == "closed":
-                self._fill(opened.number)
 
-    def _fill(self, number: int) -> None:
-        """Complete the bars of a round that closed between two looks."""
-        for (of, _), task in self.tasks.items():
-            found = next(t for t in self.bars.tasks if t.id == task)
-            if of == number and not found.finished:
-                self.bars.update(task, completed=found.total or found.completed, total=found.total or found.completed)
-                self.bars.stop_task(task)
+    def _close(self, closed: RoundStatus, wanted: int) -> None:
+        if closed.number in self.told:
+            return
+        self.told.add(closed.number)
+        self.bars.console.print(f"round {closed.number} of {wanted}  {_closed(closed)}")
+        for key in [key for key in self.tasks if key[0] == closed.number]:
+            self.bars.remove_task(self.tasks.pop(key))
+
+
+def _closed(of: RoundStatus) -> str:
+    s = of.summary
+    return (
+        f"closed: {s.sampled} sampled, {s.novel} novel, {s.verified} verified, {s.stable} stable, {s.hits} hits, "
+        f"{s.failures} failures"
+    )
 
 
 class _Lines:
@@ -148,11 +165,10 @@ class _Lines:
         """Print what has changed."""
         for opened in status.rounds:
             if opened.state == "closed":
-                s = opened.summary
-                line = f"closed: {s.verified} verified, {s.stable} stable, {s.hits} hits, {s.failures} failures"
+                line = _closed(opened)
             else:
                 steps = [(name, p) for name, p in opened.progress.items() if p.done or p.total]
-                line = ", ".join(f"{_STEPS[name]} {p.done}/{'?' if p.total is None else p.total}" for name, p in steps)
+                line = ", ".join(f"{_STEPS[name]} {p.done}/{p.wanted}" for name, p in steps)
             if self.last.get(opened.number) != line:
                 self.last[opened.number] = line
                 output.say(f"round {opened.number} of {status.rounds_wanted}: {line}")

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from workflows.monitor.status import RoundStatus, Status
     from workflows.monitor.triage import FailureGroup
 
+_SHORTER = {"failures": "failed"}
+"""So that the funnel fits into 80 columns."""
 _FUNNEL = ("sampled", "valid", "unique", "novel", "selected", "verified", "stable", "hits", "failures")
 _STATES = ("WAITING", "READY", "RESERVED", "RUNNING", "COMPLETED", "FIZZLED", "PAUSED", "DEFUSED", "ARCHIVED")
 _COLOURS = {"running": "green", "finished": "green", "stopped": "yellow", "idle": "yellow", "stuck": "red"}
@@ -29,8 +31,8 @@ _MEANING = {
 }
 
 
-def status_view(status: Status) -> RenderableType:
-    """Lay out a status: headline, funnel, open rounds, what runs, what is stuck."""
+def status_view(status: Status, most_rounds: int | None = None) -> RenderableType:
+    """Lay out a status: headline, funnel (of the last rounds, if there are more), open rounds, what runs, is stuck."""
     why = f" ({status.why})" if status.why else ""
     head = Text.assemble(
         ("Campaign ", "bold"),
@@ -39,7 +41,7 @@ def status_view(status: Status) -> RenderableType:
         (_MEANING[status.state] + why, _COLOURS[status.state]),
         f"  round {len(status.rounds)} of {status.rounds_wanted}  {status.engine}/{status.protocol}",
     )
-    parts: list[RenderableType] = [head, _funnel(status)]
+    parts: list[RenderableType] = [head, _funnel(status, most_rounds), Text("")]
     parts += [_stages(opened) for opened in status.rounds if opened.state != "closed"]
     parts.append(_pace(status))
     if status.running:
@@ -50,21 +52,27 @@ def status_view(status: Status) -> RenderableType:
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
     for column in columns:
         table.add_column(column)
     return table
 
 
-def _funnel(status: Status) -> Table:
+def _funnel(status: Status, most_rounds: int | None) -> Table:
     table = _table("Funnel", "round")
+    table.show_edge = False
     for name in _FUNNEL:
-        table.add_column(name, justify="right")
-    for r in status.rounds:
-        label = str(r.number) if r.state == "closed" else f"{r.number} ({r.state})"
+        table.add_column(_SHORTER.get(name, name), justify="right")
+    hidden = max(0, len(status.rounds) - most_rounds) if most_rounds else 0
+    if hidden:
+        table.add_row(f"1-{hidden}", *["..."] * len(_FUNNEL), style="dim")
+    for r in status.rounds[hidden:]:
+        label = str(r.number) if r.state == "closed" else f"{r.number} {r.state}"
         table.add_row(label, *(str(getattr(r.summary, name)) for name in _FUNNEL))
         if control := r.summary.control:
-            table.add_row("  control", *(str(control.get(name, "")) for name in _FUNNEL), style="dim")
+            table.add_row("control", *(str(control.get(name, "")) for name in _FUNNEL), style="dim")
     if len(status.rounds) > 1:
         table.add_section()
         table.add_row("all", *(str(status.totals[name]) for name in _FUNNEL), style="bold")
@@ -80,7 +88,7 @@ def _stages(opened: RoundStatus) -> Table:
     for stage, counts in opened.stages.items():
         # the jobs of a reference set are no candidates, and a verdict is what judge makes of one
         progress = opened.progress.get({"judge": "verify", "reference": ""}.get(stage, stage))
-        told = "" if progress is None else f"{progress.done} of {'?' if progress.total is None else progress.total}"
+        told = "" if progress is None else f"{progress.done} of {progress.wanted}"
         table.add_row(stage, *(str(counts.get(state, "")) for state in present), told)
     return table
 

@@ -50,11 +50,15 @@ def _watch(database: object, found: Status, every: float) -> Status:
     from workflows.cli.tables import status_view
     from workflows.monitor.status import campaign_status
 
-    with Live(status_view(found), console=output.console(), auto_refresh=False) as live:
+    console = output.console()
+    # What is higher than the screen would be cut at its end, where the newest is.
+    rounds = max(2, (console.height - 28) // 2)
+    with Live(status_view(found, rounds), console=console, auto_refresh=False) as live:
         while found.state not in {"finished", "stopped"}:
             time.sleep(every)
             found = campaign_status(cast("Any", database), found.campaign)
-            live.update(status_view(found), refresh=True)
+            live.update(status_view(found, rounds), refresh=True)
+        live.update(status_view(found), refresh=False)  # Live ends by showing the last one in full
     if not live.console.is_terminal:
         output.say("")  # rich ends what is no terminal without one
     return found

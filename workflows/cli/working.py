@@ -91,12 +91,12 @@ def run_workers(
 
 
 def _told(result: WorkResult, status: Status) -> str:
-    counts = f"{result.completed} jobs done, {result.failed} failed"
+    counts = f"{_counted(result.completed, 'job')} done, {result.failed} failed"
     if result.repairs:
-        counts += f", {len(result.repairs)} repairs"
+        counts += f", {_counted(len(result.repairs), 'repair')}"
     ends = {
         "stopped": "stopped as asked; `nucleate work` goes on with it",
-        "aborted": f"stopped at once, {result.given_back} jobs given back; `nucleate work` goes on with it",
+        "aborted": f"stopped at once, {_counted(result.given_back, 'job')} given back; `nucleate work` goes on with it",
         "workers_die": "the workers die again and again; see logs/worker-*.log",
         "database_lost": "the database did not come back; see `nucleate server status`",
     }
@@ -109,6 +109,10 @@ def _told(result: WorkResult, status: Status) -> str:
     else:
         ending = "no work is left for this worker, but the campaign is not done; `nucleate status` tells more"
     return f"{counts}; {ending}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def reconcile(

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import socket
 from collections import Counter, defaultdict
-from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from statistics import median
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from workflows.ledger import campaign_document
+from workflows.monitor.standing import Progress, RoundStatus, Running, State, Status, Stuck
 from workflows.records import STAGES, RoundSummary, now
 from workflows.summary import funnel
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pymongo.database import Database
+
+__all__ = ["DONE", "Progress", "RoundStatus", "Running", "State", "Status", "Stuck", "campaign_status"]
 
 DONE = ("COMPLETED", "FIZZLED", "DEFUSED", "ARCHIVED")
 """States of a firework that nobody will run again by itself."""
@@ -41,101 +43,6 @@ _ATTEMPT = {
     "started_at": 1,
 }  # fmt: skip
 _ROUND = {"_id": 0, "round": 1, "state": 1, "summary": 1, "control_state": 1, "claimed_at": 1, "closed_at": 1}
-
-State = Literal["running", "idle", "stuck", "finished", "stopped"]
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far one step of a round is; ``total`` is ``None`` while nobody can know it."""
-
-    done: int
-    total: int | None
-
-
-@dataclass(frozen=True)
-class RoundStatus:
-    """One round.
-
-    Parameters
-    ----------
-    number : int
-    state : str
-        ``claimed``, ``open`` or ``closed``.
-    summary : RoundSummary
-        Stored if the round is closed, else as it stands.
-    stages : dict of str to dict of str to int
-        Jobs by stage and FireWorks state; of open rounds only.
-    progress : dict of str to Progress
-        ``sample``, ``screen``, ``prerelax`` and ``verify``; of open rounds only.
-    opened, closed : datetime or None
-        In UTC.
-    """
-
-    number: int
-    state: str
-    summary: RoundSummary
-    stages: dict[str, dict[str, int]] = field(default_factory=dict)
-    progress: dict[str, Progress] = field(default_factory=dict)
-    opened: datetime | None = None
-    closed: datetime | None = None
-
-
-@dataclass(frozen=True)
-class Running:
-    """A task that a worker has in hand."""
-
-    fw_id: int | None
-    round: int
-    stage: str
-    candidate: str | None
-    host: str | None
-    pid: int | None
-    seconds: float
-    alive: bool | None = None
-    """Whether its process lives; ``None`` on another host."""
-
-
-@dataclass(frozen=True)
-class Stuck:
-    """Something that does not go on, why, and what to do; ``needs_somebody`` if no worker will mend it."""
-
-    what: str
-    why: str
-    remedy: str
-    needs_somebody: bool
-
-
-@dataclass(frozen=True)
-class Status:
-    """How a campaign stands; see :func:`campaign_status`."""
-
-    campaign: str
-    state: State
-    why: str
-    engine: str
-    protocol: str
-    rounds_wanted: int
-    rounds: list[RoundStatus]
-    totals: dict[str, int]
-    running: list[Running]
-    stuck: list[Stuck]
-    verdicts_per_hour: float | None
-    candidates_per_hour: float | None
-    expected_end: datetime | None
-
-    @property
-    def needs_somebody(self) -> bool:
-        """Whether work is left that no worker can go on with."""
-        return any(item.needs_somebody for item in self.stuck)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Give a JSON-compatible form; times are ISO 8601 in UTC."""
-        plain: dict[str, Any] = _plain(
-            {name: value for name, value in self.__dict__.items() if name != "rounds"}
-            | {"rounds": [vars(r) | {"summary": r.summary.model_dump()} for r in self.rounds]}
-        )
-        return plain
 
 
 def campaign_status(database: Database[Any], campaign: str) -> Status:
@@ -227,8 +134,10 @@ def _open(
     states: dict[str, Counter[str]] = defaultdict(Counter)
     for firework in fireworks:
         states[_block(firework).get("stage") or "?"][firework["state"]] += 1
-    drawn = spec["samples"] + (spec["control"] if document["control_state"] is not None else 0)
-    screened = [candidate["screen"] for candidate in candidates if candidate.get("screen")]
+    control = spec["control"] if document["control_state"] is not None else 0
+    drawn = spec["samples"] + control
+    screened = [candidate for candidate in candidates if candidate.get("screen")]
+    passed = [candidate["control"] for candidate in screened if candidate["screen"]["passed"]]
     decided = any(candidate.get("select") for candidate in candidates)
     building = {"reference": _jobs(states["reference"])} if "reference" in states else {}
     return RoundStatus(
@@ -238,11 +147,12 @@ def _open(
         stages={stage: dict(states[stage]) for stage in (*STAGES, "?") if stage in states},
         progress=building
         | {
-            "sample": Progress(len(candidates), drawn),
-            "screen": Progress(len(screened), drawn),
+            "sample": Progress(len(candidates), drawn, control),
+            "screen": Progress(len(screened), drawn, control),
             "prerelax": Progress(
                 sum(1 for candidate in candidates if candidate.get("prerelax")),
-                sum(bool(block["passed"]) for block in screened) if screened else None,
+                len(passed) if screened else None,
+                sum(passed),
             ),
             "verify": Progress(len(verdicts), summary.selected if decided else None),
         },
@@ -332,13 +242,17 @@ def _stuck_round(document: dict[str, Any], fireworks: list[dict[str, Any]], runn
             )
     left = Counter(f["state"] for f in fireworks)
     if left["RESERVED"] and not running:
-        why = f"{left['RESERVED']} jobs are reserved and nobody has begun them"
+        why = f"{_jobs_are(left['RESERVED'])} reserved and nobody has begun them"
         found.append(Stuck(name, why, "nucleate work, or nucleate reconcile", needs_somebody=False))
     if left["READY"] and not running:
         found.append(
-            Stuck(name, f"{left['READY']} jobs are ready and no worker runs", "nucleate work", needs_somebody=False)
+            Stuck(name, f"{_jobs_are(left['READY'])} ready and no worker runs", "nucleate work", needs_somebody=False)
         )
     return found
+
+
+def _jobs_are(count: int) -> str:
+    return "1 job is" if count == 1 else f"{count} jobs are"
 
 
 def _next_round_missing(rounds: list[RoundStatus]) -> Stuck:
@@ -411,13 +325,3 @@ def _block(firework: dict[str, Any]) -> dict[str, Any]:
 def _utc(moment: datetime | None) -> datetime | None:
     """Make a time from the database (UTC, but naive) aware."""
     return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, datetime):
-        return value.isoformat()
-    return asdict(value) if isinstance(value, Progress | Running | Stuck) else value

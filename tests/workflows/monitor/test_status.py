@@ -65,11 +65,17 @@ def test_an_open_round_is_counted_as_feedback_will_count_it(scene):
     assert found.rounds[1].stages["phonon"] == {"COMPLETED": 1, "RUNNING": 1}
     assert list(found.rounds[1].stages) == ["sample", "screen", "prerelax", "select", "relax", "phonon"]
     assert found.rounds[1].progress == {
-        "sample": Progress(6, 6),
-        "screen": Progress(6, 6),
-        "prerelax": Progress(5, 5),
+        "sample": Progress(6, 6, control=2),
+        "screen": Progress(6, 6, control=2),
+        "prerelax": Progress(5, 5, control=2),
         "verify": Progress(1, 2),
     }
+    assert [step.wanted for step in found.rounds[1].progress.values()] == [
+        "4+2 control",
+        "4+2 control",
+        "3+2 control",
+        "2",
+    ]
     assert found.totals["verified"] == 3
     assert found.totals["hits"] == 2
 
@@ -94,7 +100,7 @@ def test_a_campaign_without_candidates_yet(scene):
     assert found.rounds[0].progress["prerelax"] == Progress(0, None)
     assert found.state == "idle"
     (stuck,) = found.stuck
-    assert "1 jobs are ready and no worker runs" in stuck.why
+    assert "1 job is ready and no worker runs" in stuck.why
     assert not found.needs_somebody
 
 
@@ -181,6 +187,6 @@ def test_it_is_json(scene):
     open_round(scene)
     scene.attempt(2, "phonon", host="elsewhere", pid=1)
     found = json.loads(json.dumps(status(scene).as_dict()))
-    assert found["rounds"][1]["progress"]["verify"] == {"done": 1, "total": 2}
+    assert found["rounds"][1]["progress"]["verify"] == {"done": 1, "total": 2, "control": 0}
     assert found["rounds"][0]["summary"]["number"] == 1
     assert found["running"][0]["stage"] == "phonon"

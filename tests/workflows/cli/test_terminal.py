@@ -1,0 +1,91 @@
+"""What a terminal shows: nothing wrapped or cut at 80 columns, the newest in sight however many rounds there are."""
+
+import io
+from datetime import timedelta
+
+import pytest
+from rich.console import Console
+from rich.progress import Progress as RichProgress
+from rich.progress import TextColumn
+
+from workflows.cli.progress import _Bars
+from workflows.cli.tables import status_view
+from workflows.monitor.status import Progress, RoundStatus, Status
+from workflows.records import RoundSummary, now
+
+FUNNEL = {"sampled": 64, "valid": 60, "unique": 40, "novel": 30, "selected": 10, "verified": 9}
+
+
+def closed(number):
+    summary = RoundSummary(number=number, **FUNNEL, stable=4, hits=2, failures=1, control={"sampled": 16, "valid": 9})
+    return RoundStatus(number, "closed", summary, opened=now() - timedelta(hours=1), closed=now())
+
+
+def opened(number):
+    progress = {
+        "sample": Progress(70, 80, control=16),
+        "screen": Progress(0, 80, control=16),
+        "prerelax": Progress(0, None),
+        "verify": Progress(0, None),
+    }
+    summary = RoundSummary(number=number, sampled=64)
+    return RoundStatus(number, "open", summary, stages={"sample": {"RUNNING": 1}}, progress=progress, opened=now())
+
+
+def status(*rounds, wanted=20):
+    names = (*FUNNEL, "stable", "hits", "failures")
+    return Status(
+        campaign="oxides",
+        state="running",
+        why="",
+        engine="mlip",
+        protocol="fast",
+        rounds_wanted=wanted,
+        rounds=list(rounds),
+        totals={name: sum(getattr(r.summary, name) for r in rounds) for name in names},
+        running=[],
+        stuck=[],
+        verdicts_per_hour=None,
+        candidates_per_hour=None,
+        expected_end=None,
+    )
+
+
+@pytest.fixture
+def terminal():
+    return Console(file=io.StringIO(), width=80, height=24, force_terminal=True, color_system=None)
+
+
+def shown(terminal):
+    return terminal.file.getvalue()
+
+
+def test_the_funnel_fits_into_80_columns(terminal):
+    terminal.print(status_view(status(*(closed(number) for number in range(1, 13)), opened(13))))
+    assert "…" not in shown(terminal)
+    assert max(map(len, shown(terminal).splitlines())) <= 80
+    assert "70 of 64+16 control" in shown(terminal)
+    row = next(line for line in shown(terminal).splitlines() if line.startswith("12 "))
+    assert row.split() == ["12", "64", "60", "40", "30", "10", "9", "4", "2", "1"]
+
+
+def test_earlier_rounds_make_room_for_the_last(terminal):
+    terminal.print(status_view(status(*(closed(number) for number in range(1, 13)), opened(13)), 3))
+    first = [line.split()[0] for line in shown(terminal).splitlines() if line[:1].isdigit()]
+    assert first == ["1-10", "11", "12", "13"]
+    row = next(line for line in shown(terminal).splitlines() if line.startswith("all "))
+    assert row.split()[1] == str(13 * 64)  # the sum is that of all rounds
+
+
+def test_a_closed_round_becomes_a_line_and_only_open_ones_have_bars(terminal):
+    columns = TextColumn("{task.description}"), TextColumn("{task.fields[told]}")
+    with RichProgress(*columns, console=terminal, auto_refresh=False) as progress:
+        bars = _Bars(progress)
+        bars.show(status(opened(1)))
+        assert [task.fields["told"] for task in progress.tasks] == ["70/64+16 control", "0/64+16 control", "0/?", "0/?"]
+        for _ in range(2):
+            bars.show(status(closed(1), opened(2)))
+        assert all(task.description.startswith("round 2 of 20") for task in progress.tasks)
+        assert len(progress.tasks) == 4
+    line = "round 1 of 20  closed: 64 sampled, 30 novel, 9 verified, 4 stable, 2 hits"
+    assert shown(terminal).count(line) == 1
