@@ -142,16 +142,16 @@ class _Bars:
         if closed.number in self.told:
             return
         self.told.add(closed.number)
-        self.bars.console.print(f"round {closed.number} of {wanted}  {_closed(closed)}")
+        self.bars.console.print(f"round {closed.number} of {wanted}: {_closed(closed)}")
         for key in [key for key in self.tasks if key[0] == closed.number]:
             self.bars.remove_task(self.tasks.pop(key))
 
 
 def _closed(of: RoundStatus) -> str:
     s = of.summary
+    hits = "1 hit" if s.hits == 1 else f"{s.hits} hits"
     return (
-        f"closed: {s.sampled} sampled, {s.novel} novel, {s.verified} verified, {s.stable} stable, {s.hits} hits, "
-        f"{s.failures} failures"
+        f"{s.sampled} sampled, {s.novel} novel, {s.verified} verified, {s.stable} stable, {hits}, {s.failures} failed"
     )
 
 

@@ -88,12 +88,14 @@ def preview(spec: CampaignSpec) -> list[str]:
         targets.append(f"{name.replace('_', ' ')} {' and '.join(filter(None, (low, high)))} {wanted.unit}")
     total = sum(share.share for share in spec.generator)
     mix = " + ".join(f"{share.share / total:.0%} {share.name}" for share in spec.generator)
+    rounds = "1 round" if spec.rounds == 1 else f"{spec.rounds} rounds"
     verified = min(spec.budget.verifications, spec.samples)
     return [
-        f"campaign {spec.name}: {spec.rounds} rounds of {spec.samples} samples, up to {verified} verified in each",
+        f"campaign {spec.name}: {rounds} of {spec.samples} samples, up to {verified} verified in each",
         f"crystals of {shown}; up to {spec.chemistry.max_atoms} atoms, neutrality {spec.chemistry.neutrality}",
         f"a hit: {'; '.join(targets)}",
-        f"proposed by {mix}; verified by {spec.engine}, protocol {spec.protocol}; store {spec.store}",
+        f"proposed by {mix}",
+        f"verified by {spec.engine}, protocol {spec.protocol}; store {spec.store}",
     ]
 
 

@@ -158,13 +158,13 @@ def demo(
     if not path.exists():
         write_template(directory, name="demo")
     spec = load_spec(path, checks_for(directory))
-    output.say("This runs a whole campaign on this machine; no database, DFT code or GPU is needed:\n")
+    output.say("A whole campaign on this machine; no database, DFT code or GPU is needed:\n")
     for line in preview(spec):
         output.say(f"  {line}")
     output.say(
         f"\nIt takes about {_minutes(spec.rounds * spec.samples, workers)} with {workers} "
         f"{'worker' if workers == 1 else 'workers'} and up to {2 + 1.5 * workers:.0f} GB of memory.\n"
-        f"The campaign is kept in {directory}, the report goes to {into}. Ctrl-C stops it; the same command goes on.\n"
+        f"The campaign is kept in {directory}, the report goes to {into}.\nCtrl-C stops it; the same command goes on.\n"
     )
     result = put_up(spec, directory, base=directory)
     output.say(result.message)

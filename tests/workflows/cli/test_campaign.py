@@ -119,7 +119,7 @@ def test_check_says_what_a_campaign_will_do(nucleate, tmp_path):
     path.write_text(SPEC + "budget: {verifications: 50}\n")
     ran = nucleate("check", path)
     assert ran.code == 0
-    assert "1 rounds of 4 samples, up to 4 verified in each" in ran.out
+    assert "1 round of 4 samples, up to 4 verified in each" in ran.out
     assert "bulk modulus at least 100 GPa" in ran.out
     assert "warning: line 7: budget.verifications = 50" in ran.out
     told = json.loads(nucleate("check", path, "--json").out)

@@ -87,5 +87,5 @@ def test_a_closed_round_becomes_a_line_and_only_open_ones_have_bars(terminal):
             bars.show(status(closed(1), opened(2)))
         assert all(task.description.startswith("round 2 of 20") for task in progress.tasks)
         assert len(progress.tasks) == 4
-    line = "round 1 of 20  closed: 64 sampled, 30 novel, 9 verified, 4 stable, 2 hits"
+    line = "round 1 of 20: 64 sampled, 30 novel, 9 verified, 4 stable, 2 hits, 1 failed"
     assert shown(terminal).count(line) == 1
