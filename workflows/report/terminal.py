@@ -32,7 +32,7 @@ def summary_table(data: ReportData, best: int = 10) -> RenderableType:
     -------
     rich renderable
     """
-    parts: list[RenderableType] = [_rounds(data)]
+    parts: list[RenderableType] = [_rounds(data), Text("")]
     if data.of("verified"):
         parts.append(_best(data, best))
     told = answer(data)
@@ -41,11 +41,19 @@ def summary_table(data: ReportData, best: int = 10) -> RenderableType:
 
 
 def _rounds(data: ReportData) -> Table:
-    table = Table(title=f"Campaign {data.campaign}", title_justify="left", box=box.SIMPLE_HEAD)
-    for name in ("round", *FUNNEL, "failures"):
+    # no edge, narrow padding and a short last heading: it fits into 80 columns
+    table = Table(
+        title=f"Campaign {data.campaign}",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    for name in ("round", *FUNNEL, "failed"):
         table.add_column(name, justify="right")
     for r in data.rounds:
-        label = f"{r.number}" if r.state == "closed" else f"{r.number} ({r.state})"
+        label = f"{r.number}" if r.state == "closed" else f"{r.number} {r.state}"
         table.add_row(label, *(str(getattr(r.summary, name)) for name in (*FUNNEL, "failures")))
         if control := r.summary.control:
             cells = [str(control.get(n, "–")) for n in CONTROL_STAGES]
@@ -56,7 +64,7 @@ def _rounds(data: ReportData) -> Table:
 def _best(data: ReportData, best: int) -> Table:
     targets = data.spec.targets
     names = sorted({name for v in data.verdicts for name in v.properties} | set(targets.properties))
-    table = Table(title="Best verdicts", title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(title="Best verdicts", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in ("candidate", "formula", "space group"):
         table.add_column(heading, no_wrap=True)
     table.add_column(f"E above hull\n({limits(targets.energy_above_hull, 1000, 'meV/atom')})", justify="right")
