@@ -140,3 +140,15 @@ def test_reference_show_and_server_status(nucleate):
     ran = nucleate("reference", "show", "--engine", "nope")
     assert (ran.code, "unknown engine" in ran.err) == (2, True)
     assert set(json.loads(nucleate("server", "status", "--json").out)) >= {"running", "port", "label"}
+
+
+def test_a_launched_copy_tells_where_its_known_crystals_are(nucleate, store, tmp_path):
+    MGO.to(str(tmp_path / "mine.cif"), fmt="cif")
+    path = tmp_path / "oxides.yaml"
+    path.write_text(SPEC + "known: [mine.cif]\n")
+    assert nucleate("launch", path).code == 0
+    assert store.database.campaigns.find_one({"name": "oxides"})["known"]["n"] == 1
+    copy = (tmp_path / "oxides" / "campaign.yaml").read_text()
+    assert copy.startswith(f"# A copy of {path}")
+    assert copy.endswith(path.read_text())
+    assert "nothing to do" in nucleate("launch", path).out
