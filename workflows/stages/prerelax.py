@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 SCREENING_MODEL = "chgnet-0.3.0"
 """Pre-relaxes and ranks; an engine that verifies must not be this model."""
 
-FMAX_EV_PER_ANGSTROM = 0.05
+FMAX_EV_PER_ANGSTROM = 0.03
 MAX_STEPS = 200
 
 
