@@ -11,7 +11,7 @@ export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 
-.PHONY: help install demo test lint bench constraints clean
+.PHONY: help install demo test kills incumbents lint constraints clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -29,7 +29,13 @@ test: $(STAMP)  ## lint, types and the whole test-suite
 	@$(MAKE) --no-print-directory lint
 	$(PY) -m pytest -n $(PROCESSES) --dist loadgroup tests
 
-lint: $(STAMP)
+kills: $(STAMP)  ## kill a campaign 20 times at random and compare it with an undisturbed one (about 15 minutes)
+	$(PY) benchmarks/kills.py --kills 20
+
+incumbents: $(STAMP)  ## run FireWorks' own suite against the embedded server (about 10 minutes)
+	$(PY) benchmarks/incumbent_suites.py --only fireworks
+
+lint: $(STAMP)  ## ruff and mypy
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
