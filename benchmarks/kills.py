@@ -118,7 +118,8 @@ def killed_run(directory: Path, kills: int, seconds: float, chance: random.Rando
     struck = 0
     for k in range(kills):
         process = nucleate("work", "-C", str(directory), "--processes", str(processes), directory=directory)
-        pause = chance.uniform(0.2, 2.2 * seconds / kills)
+        # a start costs some seconds of imports: long enough pauses let kills strike every stage
+        pause = chance.uniform(0.2, 0.3 * seconds)
         whole_group = chance.random() < 0.5
         try:
             process.wait(timeout=pause)
