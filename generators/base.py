@@ -8,6 +8,7 @@ mutated, so any round of a campaign can be replayed.
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, runtime_checkable
 
@@ -86,7 +87,8 @@ class Sample:
     structure : pymatgen.core.Structure
         Ordered, primitive cell.
     seed : int
-        Reproduces this very sample: ``derive_seed(stream_seed, index)``.
+        ``derive_seed(stream_seed, index)``. The state, the condition, the *stream* seed and the index reproduce the
+        sample; whether its own seed alone does is the generator's affair.
     generator, version : str
         Registry name and version of the generator that made it.
     info : dict
@@ -176,6 +178,20 @@ class Generator(Protocol):
     def load(cls, directory: Path) -> Self:
         """Read what ``save`` wrote."""
         ...
+
+
+def untrained(name: str, dataset: Iterable[Structure], options: dict[str, Any]) -> FitReport:
+    """Report the fit of a baseline that needs no training: it counts the structures.
+
+    Raises
+    ------
+    ValueError
+        If an option is given.
+    """
+    if options:
+        raise ValueError(f"{name}: fit takes no options, got {sorted(options)}")
+    begin = time.perf_counter()
+    return FitReport(name, sum(1 for _ in dataset), time.perf_counter() - begin, {"trained": 0.0})
 
 
 def derive_seed(*parts: int | str) -> int:

@@ -9,13 +9,12 @@ order follows from the stream's seed alone, so sample *i* is the same whatever c
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from generators.base import FitReport, Sample, derive_seed
+from generators.base import FitReport, Sample, derive_seed, untrained
 from generators.compositions import complexity_shares, element_sets
 from generators.exchanges import Exchange, Option, decorations, exchanges
 from generators.tally import Tally, evidence
@@ -106,10 +105,7 @@ class IonExchange:
         ValueError
             If an option is given.
         """
-        if options:
-            raise ValueError(f"ion_exchange: fit takes no options, got {sorted(options)}")
-        begin = time.perf_counter()
-        return FitReport(self.name, sum(1 for _ in dataset), time.perf_counter() - begin, {"trained": 0.0})
+        return untrained(self.name, dataset, options)
 
     def sample(self, n: int, condition: Condition, seed: int, start: int = 0) -> Iterator[Sample]:
         """Yield samples ``start`` .. ``n - 1``; see :class:`generators.base.Generator`.

@@ -9,7 +9,6 @@ composition can block the stream.
 from __future__ import annotations
 
 import json
-import time
 import warnings
 from functools import lru_cache
 from itertools import product
@@ -23,7 +22,7 @@ from pyxtal.lattice import Lattice as CellSampler
 from pyxtal.msg import VolumeError
 from pyxtal.symmetry import Group
 
-from generators.base import FitReport, Sample, derive_seed
+from generators.base import FitReport, Sample, derive_seed, untrained
 from generators.compositions import anonymous, complexity_shares, element_sets, neutral_stoichiometries
 from generators.tally import Tally, evidence
 from generators.volume import additive_volume
@@ -127,10 +126,7 @@ class RandomSymmetric:
         ValueError
             If an option is given.
         """
-        if options:
-            raise ValueError(f"random: fit takes no options, got {sorted(options)}")
-        begin = time.perf_counter()
-        return FitReport(self.name, sum(1 for _ in dataset), time.perf_counter() - begin, {"trained": 0.0})
+        return untrained(self.name, dataset, options)
 
     def sample(self, n: int, condition: Condition, seed: int, start: int = 0) -> Iterator[Sample]:
         """Yield samples ``start`` .. ``n - 1``; see :class:`generators.base.Generator`.
