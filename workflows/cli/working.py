@@ -179,8 +179,8 @@ def demo(
 
 
 def _minutes(samples: int, workers: int) -> str:
-    """Estimate a campaign's time from what the demo took on a 2-core machine: about 5 s of one core a sample."""
-    minutes = samples * 5.0 / 60 / workers + 1
+    """Estimate a campaign's time from what the demo took on a 2-core machine: about 2 s of one core a sample."""
+    minutes = samples * 2.0 / 60 / workers + 1
     return f"{minutes:.0f} to {2 * minutes:.0f} minutes"
 
 
