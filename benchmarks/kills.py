@@ -1,7 +1,7 @@
 """Kill `nucleate work` with SIGKILL at random moments, start it again, and compare with an undisturbed campaign.
 
 The same spec runs twice, in two databases of one embedded server: once undisturbed, once killed ``--kills`` times (the
-command alone, or its whole process group with the worker processes). Both must end with the same ids, flags, causes,
+command alone, or its worker processes with it). Both must end with the same ids, flags, causes,
 rounds and fireworks, with energies within 1 meV/atom, nothing twice and no job in a false state.
 
     python benchmarks/kills.py --kills 20 --seed 1
@@ -10,10 +10,10 @@ rounds and fireworks, with energies within 1 meV/atom, nothing twice and no job 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
@@ -22,6 +22,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 
 from workflows.runtime import embedded
@@ -120,17 +121,21 @@ def killed_run(directory: Path, kills: int, seconds: float, chance: random.Rando
         process = nucleate("work", "-C", str(directory), "--processes", str(processes), directory=directory)
         # a start costs some seconds of imports: long enough pauses let kills strike every stage
         pause = chance.uniform(0.2, 0.3 * seconds)
-        whole_group = chance.random() < 0.5
+        everything = chance.random() < 0.6
         try:
             process.wait(timeout=pause)
         except subprocess.TimeoutExpired:
-            if whole_group:
-                os.killpg(process.pid, signal.SIGKILL)
-            else:
-                process.kill()
+            workers = psutil.Process(process.pid).children(recursive=True) if everything else []
+            process.kill()
+            for worker in workers:  # they lead sessions of their own, so the group would not reach them
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    worker.kill()
             process.wait()
             struck += 1
-            print(f"  kill {k + 1}/{kills} after {pause:.1f} s, {'group' if whole_group else 'command'}", flush=True)
+            print(
+                f"  kill {k + 1}/{kills} after {pause:.1f} s, {'command and workers' if everything else 'command'}",
+                flush=True,
+            )
     finish("work", "-C", str(directory), "--processes", str(processes), directory=directory)
     return struck
 
