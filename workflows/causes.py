@@ -72,9 +72,9 @@ CAUSES: dict[int, CauseInfo] = {
         CauseInfo(
             603,
             "equation_of_state_failed",
-            "the fit has no minimum inside the sampled volumes",
+            "no smooth curve with a minimum inside the sampled volumes",
             True,
-            "a wider volume range",
+            "other volumes: wider where the minimum lies outside, narrower where the crystal changes between them",
         ),
         CauseInfo(604, "phonon_failed", "force constants could not be made", True, "a larger supercell"),
         CauseInfo(605, "property_failed", "a property maker gave no trustworthy value", True, "the same again"),

@@ -10,6 +10,8 @@ from generators.registry import describe, options_of
 from workflows.engines.registry import make_engine
 from workflows.known_files import check_known
 from workflows.problems import Problem
+from workflows.runtime.address import address_of
+from workflows.runtime.settings import EMBEDDED, StoreError, load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,6 +61,17 @@ def check_budget(spec: CampaignSpec) -> list[Problem]:
     return [Problem("budget.verifications", message, level="warning")]
 
 
+def check_store(spec: CampaignSpec) -> list[Problem]:
+    """List why the campaign's store profile can't be used; whether its server answers is seen at launch."""
+    if spec.store == EMBEDDED:
+        return []
+    try:
+        address_of(spec.store, load_settings())
+    except StoreError as error:
+        return [Problem("store", str(error))]
+    return []
+
+
 def checks_for(base: Path) -> tuple[Callable[[CampaignSpec], list[Problem]], ...]:
     """Give all checks, for :func:`workflows.spec_file.load_spec`.
 
@@ -67,4 +80,4 @@ def checks_for(base: Path) -> tuple[Callable[[CampaignSpec], list[Problem]], ...
     base : pathlib.Path
         Directory of the campaign's file, where its relative paths start.
     """
-    return (check_engine, check_generators, check_budget, partial(check_known, base=base))
+    return (check_engine, check_generators, check_budget, check_store, partial(check_known, base=base))

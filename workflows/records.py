@@ -238,6 +238,9 @@ class Verdict(_Record):
     verified: bool
     stable: bool
     hit: bool
+    known_as: str | None = Field(
+        None, description="known crystal that it became when verified, sought inside the hull cut; such a one is no hit"
+    )
     cause: Cause | None = None
     engine: str
     protocol: str

@@ -154,11 +154,11 @@ def read_bulk_modulus(document: dict[str, Any]) -> tuple[float, str]:
     minimum = float(document["volume_angstrom3"])
     if not np.isfinite([*document["energies_ev"], value, minimum]).all():
         raise CausedError(602, f"bulk modulus {value} GPa from energies {document['energies_ev']}")
-    if not min(volumes) < minimum < max(volumes) or value <= 0:
-        raise CausedError(
-            603,
-            f"minimum at {minimum:.2f} Å³ (sampled {min(volumes):.2f} to {max(volumes):.2f} Å³), {value:.1f} GPa",
-        )
+    if value <= 0:
+        raise CausedError(603, f"the curve bends the wrong way: {value:.1f} GPa at {minimum:.2f} Å³")
+    if not min(volumes) < minimum < max(volumes):
+        sampled = f"{min(volumes):.2f} to {max(volumes):.2f} Å³"
+        raise CausedError(603, f"minimum at {minimum:.2f} Å³, outside the sampled {sampled}")
     span = max(document["energies_ev"]) - min(document["energies_ev"])
     if document["residual_ev"] > MAX_RESIDUAL * span:
         raise CausedError(

@@ -10,6 +10,7 @@ supercell, where finite displacements are exact, and the one on the whole mesh, 
 from __future__ import annotations
 
 from itertools import pairwise, product
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -195,11 +196,12 @@ def judge(document: dict[str, Any], tolerance_thz: float) -> tuple[PhononJudgeme
     exact, mesh = document["min_commensurate_thz"], document["min_mesh_thz"]
     q_exact, q_mesh = _q_words(document["q_commensurate"]), _q_words(document["q_mesh"])
     n_exact, n_atoms = document["n_commensurate"], document["n_supercell_atoms"]
-    divisions = "x".join(str(n) for n in document["mesh"])
+    # phonopy's generalised regular grid follows the conventional cell: these are no divisions of the primitive axes
+    divisions = f"of {prod(document['mesh'])} q-points"
     setting = (
         f"{document.get('how', '')}supercell of {n_atoms} atoms (shortest repeat "
         f"{document['shortest_repeat_angstrom']:.1f} Å), acoustic sum rule, acoustic Γ modes left out, "
-        f"Γ-centred mesh {divisions}, tolerance {tolerance_thz:g} THz"
+        f"no non-analytical correction, Γ-centred mesh {divisions}, tolerance {tolerance_thz:g} THz"
     )
     length = document["shortest_repeat_angstrom"]
     if exact < tolerance_thz:

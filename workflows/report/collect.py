@@ -127,7 +127,7 @@ class ReportData:
         if which == "hits":
             return tuple(v for v in self.verdicts if v.hit)
         if which == "stable":
-            return tuple(v for v in self.verdicts if v.stable)
+            return tuple(v for v in self.verdicts if v.stable and not v.known_as)
         if which == "verified":
             return tuple(v for v in self.verdicts if v.verified)
         if which == "all":
@@ -146,7 +146,9 @@ class ReportData:
     @property
     def sun(self) -> int:
         """Verdicts that are stable, unique and novel, as select saw uniqueness and novelty."""
-        chosen = (self.origins.get(v.candidate, {}).get("select") or {} for v in self.verdicts if v.stable)
+        chosen = (
+            self.origins.get(v.candidate, {}).get("select") or {} for v in self.verdicts if v.stable and not v.known_as
+        )
         return sum(bool(s.get("unique")) and bool(s.get("novel")) for s in chosen)
 
 

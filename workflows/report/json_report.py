@@ -106,6 +106,7 @@ def _verdict(data: ReportData, verdict: Verdict, cif: str | None) -> dict[str, A
         "properties": {name: p.model_dump(mode="json") for name, p in sorted(verdict.properties.items())},
         "stable": verdict.stable,
         "hit": verdict.hit,
+        "known_as": verdict.known_as,
         "cause": verdict.cause.model_dump(mode="json") if verdict.cause else None,
         "engine": verdict.engine,
         "protocol": verdict.protocol,

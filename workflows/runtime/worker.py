@@ -206,7 +206,7 @@ class Supervisor:
         """Make a pass; tell whether all is well."""
         repairs = self.repairer.run(causes)
         for repair in repairs:
-            LOGGER.warning("repaired: %s", repair)
+            LOGGER.info("repaired: %s", repair)
             self.progress({"event": "repaired", "kind": repair.kind, "fw_id": repair.fw_id, "done": repair.done})
         self.result.repairs += repairs
         self.result.given_back += sum(repair.kind == "lost" for repair in repairs)

@@ -125,7 +125,7 @@ def labelled_from(database: Database[Any], proposed: list[Candidate], verdicts: 
                 info=candidate.info,
                 energy_above_hull_ev_per_atom=verdict.energy_above_hull_ev_per_atom,
                 stable=verdict.stable if verdict.verified else None,
-                novel=candidate.select.novel if candidate.select else None,
+                novel=candidate.select.novel and verdict.known_as is None if candidate.select else None,
                 hit=verdict.hit if verdict.verified else None,
                 properties={name: found.value for name, found in verdict.properties.items()},
                 cause=verdict.cause.code if verdict.cause else None,

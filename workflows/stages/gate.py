@@ -25,7 +25,8 @@ def gate(campaign: str, document: Any) -> dict[str, Any]:
     -------
     dict
         ``structure`` (relaxed), ``energy_ev_per_atom``, ``energy_above_hull_ev_per_atom``, ``hull`` (a HullReference),
-        ``inside`` the cut or not, ``detail`` of the relaxation.
+        ``inside`` the cut or not, ``known_as`` the known crystal that it became (sought inside the cut only),
+        ``detail`` of the relaxation.
 
     Raises
     ------
@@ -33,6 +34,7 @@ def gate(campaign: str, document: Any) -> dict[str, Any]:
         As the engine's ``read``; 606 if the reference set does not span the chemistry.
     """
     from workflows.engines.registry import make_engine
+    from workflows.known import known_structures_of
     from workflows.reference import energy_above_hull
     from workflows.reference_store import campaign_reference
 
@@ -49,11 +51,15 @@ def gate(campaign: str, document: Any) -> dict[str, Any]:
     above_hull, hull = energy_above_hull(
         result.structure, result.energy_ev_per_atom, reference, key=engine.reference_key
     )
+    inside = spec.targets.energy_above_hull.holds(above_hull)
+    # the engine may relax a novel proposal into a known crystal; what is outside the cut can't become a hit anyway
+    known_as = known_structures_of(database, task.files, spec).match(result.structure) if inside else None
     return {
         "structure": result.structure,
         "energy_ev_per_atom": result.energy_ev_per_atom,
         "energy_above_hull_ev_per_atom": above_hull,
         "hull": hull.model_dump(),
-        "inside": spec.targets.energy_above_hull.holds(above_hull),
+        "inside": inside,
+        "known_as": known_as,
         "detail": result.detail,
     }
