@@ -127,7 +127,7 @@ class ReportData:
         if which == "hits":
             return tuple(v for v in self.verdicts if v.hit)
         if which == "stable":
-            return tuple(v for v in self.verdicts if v.stable and not v.known_as)
+            return tuple(v for v in self.verdicts if v.stable)
         if which == "verified":
             return tuple(v for v in self.verdicts if v.verified)
         if which == "all":
