@@ -31,10 +31,10 @@ class Progress:
 
     @property
     def wanted(self) -> str:
-        """The total for people: ``64+16 control``, or ``?``."""
+        """The total for people: ``80 (16 control)``, or ``?``."""
         if self.total is None:
             return "?"
-        return f"{self.total - self.control}+{self.control} control" if self.control else str(self.total)
+        return f"{self.total} ({self.control} control)" if self.control else str(self.total)
 
 
 @dataclass(frozen=True)

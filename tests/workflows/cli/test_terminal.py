@@ -64,7 +64,7 @@ def test_the_funnel_fits_into_80_columns(terminal):
     terminal.print(status_view(status(*(closed(number) for number in range(1, 13)), opened(13))))
     assert "…" not in shown(terminal)
     assert max(map(len, shown(terminal).splitlines())) <= 80
-    assert "70 of 64+16 control" in shown(terminal)
+    assert "70 of 80 (16 control)" in shown(terminal)
     row = next(line for line in shown(terminal).splitlines() if line.startswith("12 "))
     assert row.split() == ["12", "64", "60", "40", "30", "10", "9", "4", "2", "1"]
 
@@ -82,7 +82,8 @@ def test_a_closed_round_becomes_a_line_and_only_open_ones_have_bars(terminal):
     with RichProgress(*columns, console=terminal, auto_refresh=False) as progress:
         bars = _Bars(progress)
         bars.show(status(opened(1)))
-        assert [task.fields["told"] for task in progress.tasks] == ["70/64+16 control", "0/64+16 control", "0/?", "0/?"]
+        told = [task.fields["told"] for task in progress.tasks]
+        assert told == ["70/80 (16 control)", "0/80 (16 control)", "0/?", "0/?"]
         for _ in range(2):
             bars.show(status(closed(1), opened(2)))
         assert all(task.description.startswith("round 2 of 20") for task in progress.tasks)

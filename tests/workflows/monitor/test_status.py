@@ -71,9 +71,9 @@ def test_an_open_round_is_counted_as_feedback_will_count_it(scene):
         "verify": Progress(1, 2),
     }
     assert [step.wanted for step in found.rounds[1].progress.values()] == [
-        "4+2 control",
-        "4+2 control",
-        "3+2 control",
+        "6 (2 control)",
+        "6 (2 control)",
+        "5 (2 control)",
         "2",
     ]
     assert found.totals["verified"] == 3
