@@ -9,6 +9,7 @@ import pytest
 from generators.base import derive_seed
 from workflows import ledger
 from workflows.campaign import LaunchRefusedError, launch
+from workflows.monitor.status import campaign_status
 from workflows.records import Attempt, now
 from workflows.rounds import ensure_workflow, open_round, repair_claims, workflow_key
 from workflows.stages.feedback import close_round
@@ -173,7 +174,9 @@ def test_plain_rerun_of_any_job_of_a_finished_round(small):
     for kind, fw_id in sorted(tried.items(), key=lambda item: -item[1]):
         attempts = campaign.store.attempts.count_documents({})
         campaign.launchpad.rerun_fw(fw_id)
+        assert campaign_status(campaign.database, "small").state == "idle"  # finished, but asked again
         assert campaign.run() >= 1
+        assert campaign_status(campaign.database, "small").state == "finished"
         assert snapshot(campaign) == before, kind
         assert set(campaign.states()) == {"COMPLETED"}, kind
         assert campaign.store.attempts.count_documents({}) > attempts  # history is kept, never overwritten

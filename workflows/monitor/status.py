@@ -82,7 +82,7 @@ def campaign_status(database: Database[Any], campaign: str) -> Status:
     ended: dict[str, State] = {"finished": "finished", "stopped": "stopped"}
     open_still = any(r.state != "closed" for r in rounds)
     state: State = "running" if alive else "idle"
-    if not alive and not open_still:
+    if not alive and not open_still and not _asked_again(database, campaign):
         state = ended.get(stored["state"], state)
         if state == "idle" and len(rounds) < spec["rounds"]:
             stuck.append(_next_round_missing(rounds))
@@ -103,6 +103,12 @@ def campaign_status(database: Database[Any], campaign: str) -> Status:
         candidates_per_hour=_pace(rounds, "sampled"),
         expected_end=_expected_end(rounds, spec["rounds"]) if alive and open_still else None,
     )
+
+
+def _asked_again(database: Database[Any], campaign: str) -> bool:
+    """Tell whether somebody re-ran jobs of a campaign whose rounds are all closed, and no worker has taken them yet."""
+    waiting = {"state": {"$in": ["READY", "RESERVED"]}, "spec.nucleate.campaign": campaign}
+    return database.fireworks.find_one(waiting, {"fw_id": 1}) is not None
 
 
 def _in_round(campaign: str, number: int) -> dict[str, Any]:
