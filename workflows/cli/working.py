@@ -163,7 +163,7 @@ def demo(
         output.say(f"  {line}")
     output.say(
         f"\nIt takes about {_minutes(spec.rounds * spec.samples, workers)} with {workers} "
-        f"{'worker' if workers == 1 else 'workers'} and up to {2 + 1.5 * workers:.0f} GB of memory.\n"
+        f"{'worker' if workers == 1 else 'workers'} and up to {1 + 0.75 * workers:.1f} GB of memory.\n"
         f"The campaign is kept in {directory}, the report goes to {into}.\nCtrl-C stops it; the same command goes on.\n"
     )
     result = put_up(spec, directory, base=directory)
