@@ -60,18 +60,13 @@ def write(opened: Opened, into: Path) -> tuple[Path, ReportData]:
     """Write a campaign's report with its reference set; give the page and what it was made of."""
     from workflows.reference_store import campaign_reference
     from workflows.report.collect import collect
-    from workflows.report.hulls import HullEntry
+    from workflows.report.hulls import reference_entries
     from workflows.report.write import write_data
 
     database = opened.store.database
     data = collect(database, opened.name)
     reference = campaign_reference(database, opened.store.files, opened.name)
-    entries = [
-        HullEntry(entry.formula, entry.energy_ev_per_atom, entry.id)
-        for part in reference.subsystems.values()
-        for entry in part.entries
-    ]
-    return write_data(data, into, entries), data
+    return write_data(data, into, reference_entries(reference)), data
 
 
 def export(

@@ -54,7 +54,7 @@ class Diagram:
 def reference_entries(reference: ReferenceSet) -> list[HullEntry]:
     """Give the phases of a reference set, for the diagrams."""
     return [
-        HullEntry(entry.formula, entry.energy_ev_per_atom, f"{entry.spacegroup}, {entry.source.prototype}")
+        HullEntry(entry.formula, entry.energy_ev_per_atom, entry.id)
         for part in reference.subsystems.values()
         for entry in part.entries
     ]

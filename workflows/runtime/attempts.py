@@ -80,11 +80,6 @@ def finish(database: Database[Any], attempt: str, cause: Cause | None = None) ->
     )
 
 
-def remember_geometry(database: Database[Any], attempt: str, structure: dict[str, Any]) -> None:
-    """Keep the last geometry of a running attempt, so that a re-run can restart from it."""
-    database.attempts.update_one({"attempt": attempt}, {"$set": {"last_geometry": structure}})
-
-
 def overrides(database: Database[Any], block: dict[str, Any]) -> dict[str, Any]:
     """Read what the newest re-run asks of this (campaign, round, candidate, stage), and mark it begun.
 

@@ -49,8 +49,6 @@ def select(campaign: str, round_number: int, after: Any, open_next: Callable[...
     open_next : callable
         Handed on to feedback.
     """
-    from pymatgen.core import Structure
-
     from workflows.acquisition import AcquisitionInput, choose
     from workflows.engines.registry import make_engine
     from workflows.known import known_structures_of
@@ -74,9 +72,9 @@ def select(campaign: str, round_number: int, after: Any, open_next: Callable[...
     ]
     history = outcomes(database, spec, round_number)
     chosen = {c.candidate: c for c in choose(eligible, history, spec.targets, spec.budget.verifications, spec.seed)}
-    for item in found[False] + found[True]:
-        choice = chosen.get(item.candidate.candidate)
-        block = item.block
+    for seen in found[False] + found[True]:
+        choice = chosen.get(seen.candidate.candidate)
+        block = seen.block
         if choice is not None:
             update = {
                 "score": choice.score,
@@ -85,16 +83,13 @@ def select(campaign: str, round_number: int, after: Any, open_next: Callable[...
                 "reason": choice.reason,
             }
             block = block.model_copy(update=update)
-        ledger.write_block(database, item.candidate.candidate, "select", block)
+        ledger.write_block(database, seen.candidate.candidate, "select", block)
 
     engine = make_engine(spec.engine, spec.protocol)
     work: list[Any] = []
     judges = []
-    for name in sorted(c.candidate for c in chosen.values() if c.selected):
-        relaxed = ledger.get_candidate(database, name).prerelax
-        assert relaxed is not None  # noqa: S101 - only pre-relaxed candidates are eligible
-        assert relaxed.structure is not None  # noqa: S101 - the same
-        chain, last = verify(spec, engine, round_number, name, Structure.from_dict(relaxed.structure))
+    for item in sorted((e for e in eligible if chosen[e.candidate].selected), key=lambda e: e.candidate):
+        chain, last = verify(spec, engine, round_number, item.candidate, item.structure)
         work += chain
         judges.append(last)
     closing = feedback(campaign, round_number, [j.output for j in judges], open_next)
