@@ -1,0 +1,1 @@
+"""Speaks DFT: inputs, pseudopotentials, launching, error handlers, outputs. No jobflow, no database."""

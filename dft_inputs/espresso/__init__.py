@@ -1,0 +1,1 @@
+"""Quantum ESPRESSO's pw.x: inputs from a protocol, pseudopotentials, running with recovery, reading what it left."""
