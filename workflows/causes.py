@@ -1,93 +1,59 @@
-"""Why there is no trustworthy result: the table of all causes, and the bands 1xx and 9xx.
+"""Why there is no trustworthy result: the table of all causes, and those that no run directory can show.
 
 Bands: 1xx the scheduler, 2xx the environment, 3xx the input, 4xx electronic convergence, 5xx ionic convergence, 6xx the
-result is untrustworthy although the code said it was done, 9xx unknown. DFT codes add theirs to 2xx-6xx.
+result is untrustworthy although the code said it was done, 9xx unknown. What the directory of a DFT run can show is
+listed where it is recognised, in :mod:`dft_inputs.causes`; the force field's runs share those rows.
 """
 
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
 
 from pymongo.errors import ConnectionFailure, OperationFailure
+
+from dft_inputs.causes import DFT_CAUSES, CauseInfo, DftError
 
 _MONGODB_OUT_OF_DISK_SPACE = 14031
 """OutOfDiskSpace in MongoDB's ``src/mongo/base/error_codes.yml``."""
 
 
-@dataclass(frozen=True)
-class CauseInfo:
-    """One row of the table.
+_BEYOND_A_RUN = (
+    CauseInfo(103, "node_failure", "scheduler state NODE_FAIL", True, "another node"),
+    CauseInfo(104, "preempted", "scheduler state PREEMPTED", True, "the same again"),
+    CauseInfo(204, "import_error", "ImportError in the task", True, "the package installed"),
+    CauseInfo(205, "database_unreachable", "pymongo can't reach the server", True, "the same again"),
+    CauseInfo(
+        502, "phonon_relaxation_not_converged", "residual forces too large for phonons", True, "tighter relaxation"
+    ),
+    CauseInfo(
+        603,
+        "equation_of_state_failed",
+        "no smooth curve with a minimum inside the sampled volumes",
+        True,
+        "other volumes: wider where the minimum lies outside, narrower where the crystal changes between them",
+    ),
+    CauseInfo(604, "phonon_failed", "force constants could not be made", True, "a larger supercell"),
+    CauseInfo(605, "property_failed", "a property maker gave no trustworthy value", True, "the same again"),
+    CauseInfo(606, "no_reference", "the reference set does not span the chemical system", True, "the set built"),
+    CauseInfo(
+        607,
+        "not_comparable",
+        "a correction changed what the energy means, so that it may not meet the reference set's",
+        True,
+        "the protocol's own settings, from the last geometry",
+    ),
+    CauseInfo(901, "upstream", "a parent job failed; its own cause is the root", False),
+    CauseInfo(999, "unknown", "an error that no rule recognises", True, "the same again"),
+)
 
-    Parameters
-    ----------
-    code : int
-    name : str
-        snake_case.
-    recognised_by : str
-        How it is recognised, in words.
-    recoverable : bool
-        Whether a re-run can help.
-    rerun_changes : str
-        What a re-run changes; empty if nothing.
-    """
-
-    code: int
-    name: str
-    recognised_by: str
-    recoverable: bool
-    rerun_changes: str = ""
-
-
-CAUSES: dict[int, CauseInfo] = {
-    info.code: info
-    for info in (
-        CauseInfo(101, "walltime", "scheduler state TIMEOUT", True, "more wall-time, restart from the last geometry"),
-        CauseInfo(102, "out_of_memory", "scheduler state OUT_OF_MEMORY, or MemoryError", True, "more memory"),
-        CauseInfo(103, "node_failure", "scheduler state NODE_FAIL", True, "another node"),
-        CauseInfo(104, "preempted", "scheduler state PREEMPTED", True, "the same again"),
-        CauseInfo(105, "cancelled", "scheduler state CANCELLED, or a worker told to stop", True, "the same again"),
-        CauseInfo(106, "killed", "the process is gone and left no result", True, "the same again"),
-        CauseInfo(201, "missing_pseudopotential", "no pseudopotential for an element", True, "the family installed"),
-        CauseInfo(202, "disk_full", "OSError ENOSPC or EDQUOT", True, "space made"),
-        CauseInfo(203, "binary_missing", "the executable is not on PATH", True, "the executable installed"),
-        CauseInfo(204, "import_error", "ImportError in the task", True, "the package installed"),
-        CauseInfo(205, "database_unreachable", "pymongo can't reach the server", True, "the same again"),
-        CauseInfo(206, "permission_denied", "OSError EACCES or EPERM", True, "permission given"),
-        CauseInfo(301, "bad_structure", "partial occupancy, atoms on top of each other, a broken cell", False),
-        CauseInfo(302, "unsupported_element", "the engine does not know an element", False),
-        CauseInfo(303, "bad_input", "the engine refused its input", False),
-        CauseInfo(
-            501,
-            "ionic_steps_exhausted",
-            "relaxation not converged within the step limit",
-            True,
-            "more steps from the last geometry",
-        ),
-        CauseInfo(
-            502, "phonon_relaxation_not_converged", "residual forces too large for phonons", True, "tighter relaxation"
-        ),
-        CauseInfo(601, "structure_exploded", "volume or distances left the sane range", False),
-        CauseInfo(602, "not_finite", "energy, force or stress is not a finite number", False),
-        CauseInfo(
-            603,
-            "equation_of_state_failed",
-            "no smooth curve with a minimum inside the sampled volumes",
-            True,
-            "other volumes: wider where the minimum lies outside, narrower where the crystal changes between them",
-        ),
-        CauseInfo(604, "phonon_failed", "force constants could not be made", True, "a larger supercell"),
-        CauseInfo(605, "property_failed", "a property maker gave no trustworthy value", True, "the same again"),
-        CauseInfo(606, "no_reference", "the reference set does not span the chemical system", True, "the set built"),
-        CauseInfo(901, "upstream", "a parent job failed; its own cause is the root", False),
-        CauseInfo(999, "unknown", "an error that no rule recognises", True, "the same again"),
-    )
-}
+CAUSES: dict[int, CauseInfo] = dict(sorted({**DFT_CAUSES, **{info.code: info for info in _BEYOND_A_RUN}}.items()))
 """All causes by code."""
 
 
 class CausedError(Exception):
     """An error that knows its cause; stages and engines raise it so that nobody has to guess from a traceback.
+
+    :class:`dft_inputs.causes.DftError` is its like for what happens inside a DFT run.
 
     Parameters
     ----------
@@ -118,12 +84,12 @@ def cause_of(error: BaseException) -> tuple[int, str]:
     for rule in _RULES:
         code = rule(error)
         if code is not None:
-            return code, error.evidence if isinstance(error, CausedError) else text
+            return code, error.evidence if isinstance(error, (CausedError, DftError)) else text
     return 999, text
 
 
 def _says_itself(error: BaseException) -> int | None:
-    return error.code if isinstance(error, CausedError) else None
+    return error.code if isinstance(error, (CausedError, DftError)) else None
 
 
 def _is_stopped(error: BaseException) -> int | None:

@@ -7,6 +7,7 @@ import errno
 import pytest
 from pymongo.errors import AutoReconnect, OperationFailure, ServerSelectionTimeoutError
 
+from dft_inputs.causes import DFT_CAUSES, DftError
 from workflows.causes import CAUSES, CausedError, cause_of
 
 
@@ -22,6 +23,7 @@ def test_every_cause_says_how_it_is_recognised_and_what_a_rerun_changes(info):
     ("error", "code"),
     [
         (CausedError(501, "500 steps"), 501),
+        (DftError(410, "100 iterations"), 410),
         (KeyboardInterrupt(), 105),
         (MemoryError(), 102),
         (ModuleNotFoundError("sevenn"), 204),
@@ -43,3 +45,10 @@ def test_evidence_is_one_short_line():
     _, evidence = cause_of(ValueError("a\nb" * 1000))
     assert "\n" not in evidence
     assert len(evidence) <= 500
+
+
+def test_no_cause_has_two_rows():
+    from workflows.causes import _BEYOND_A_RUN
+
+    assert not set(DFT_CAUSES) & {info.code for info in _BEYOND_A_RUN}
+    assert len({info.name for info in CAUSES.values()}) == len(CAUSES)
