@@ -10,7 +10,8 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from workflows.causes import CAUSES, CauseInfo
+from dft_inputs.causes import CauseInfo
+from workflows.causes import CAUSES
 
 if TYPE_CHECKING:
     from pymongo.database import Database

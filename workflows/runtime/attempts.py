@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import socket
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import psutil
+from pymatgen.core import Structure
 from pymongo import DESCENDING
 from pymongo.errors import DuplicateKeyError
 
@@ -16,6 +18,9 @@ from workflows.records import Attempt, Cause, now
 if TYPE_CHECKING:
     from jobflow import Job
     from pymongo.database import Database
+
+MAX_STANDSTILLS = 3
+"""How often in a row a job may be stopped at the same geometry before it fails with the cause that stopped it."""
 
 _SCHEDULER_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID")
 
@@ -62,8 +67,27 @@ def begin(
     return attempt.attempt
 
 
-def finish(database: Database[Any], attempt: str, cause: Cause | None = None) -> None:
-    """Record how an attempt ended; only one that is still running can end."""
+def finish(
+    database: Database[Any],
+    attempt: str,
+    cause: Cause | None = None,
+    *,
+    geometry: Structure | None = None,
+    state: Literal["failed", "lost"] = "failed",
+) -> None:
+    """Record how an attempt ended; only one that is still running can end.
+
+    Parameters
+    ----------
+    database : pymongo.database.Database
+    attempt : str
+    cause : Cause, optional
+        Why it has no result; ``None`` if it has one.
+    geometry : pymatgen.core.Structure, optional
+        The last one that it reached.
+    state : {"failed", "lost"}
+        With a cause: whether it failed, or ended without a result and runs again.
+    """
     ended = now()
     found = database.attempts.find_one({"attempt": attempt}, {"started_at": 1})
     started = found["started_at"].replace(tzinfo=ended.tzinfo) if found and found.get("started_at") else ended
@@ -71,10 +95,11 @@ def finish(database: Database[Any], attempt: str, cause: Cause | None = None) ->
         {"attempt": attempt, "state": "running"},
         {
             "$set": {
-                "state": "failed" if cause else "completed",
+                "state": state if cause else "completed",
                 "ended_at": ended,
                 "seconds": round((ended - started).total_seconds(), 3),
                 "cause": cause.model_dump() if cause else None,
+                "last_geometry": geometry.as_dict() if geometry is not None else None,
             }
         },
     )
@@ -96,6 +121,27 @@ def overrides(database: Database[Any], block: dict[str, Any]) -> dict[str, Any]:
         )
     wanted: dict[str, Any] = planned["overrides"]
     return wanted
+
+
+def earlier_directories(database: Database[Any], job: Job, attempt: str) -> list[Path]:
+    """List the directories that earlier attempts at the same job left on this machine, newest first."""
+    found = database.attempts.find(
+        {"job_uuid": job.uuid, "job_index": job.index, "attempt": {"$ne": attempt}, "directory": {"$ne": None}},
+        {"directory": 1, "launch_id": 1},
+    )
+    newest_first = sorted(found, key=lambda a: -(a["launch_id"] or 0))
+    return [directory for a in newest_first if (directory := Path(a["directory"])).is_dir()]
+
+
+def may_go_on(database: Database[Any], job: Job, geometry: Structure) -> bool:
+    """Tell whether an interrupted job has got anywhere in its last few attempts, so that another one makes sense."""
+    before = list(
+        database.attempts.find(
+            {"job_uuid": job.uuid, "job_index": job.index, "state": "lost", "last_geometry": {"$ne": None}},
+            {"last_geometry": 1, "launch_id": 1},
+        ).sort("launch_id", DESCENDING)
+    )[:MAX_STANDSTILLS]
+    return len(before) < MAX_STANDSTILLS or any(Structure.from_dict(a["last_geometry"]) != geometry for a in before)
 
 
 def last_geometry(database: Database[Any], block: dict[str, Any]) -> dict[str, Any] | None:

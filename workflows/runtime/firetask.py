@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fireworks import FWAction, explicit_serialize
@@ -19,6 +20,7 @@ from workflows.causes import CAUSES, CausedError, cause_of
 from workflows.records import Cause
 from workflows.runtime import attempts
 from workflows.runtime.context import TaskContext, task_context
+from workflows.runtime.launchpad import GOES_ON
 
 if TYPE_CHECKING:
     from fireworks import Firework, LaunchPad, Workflow
@@ -80,6 +82,22 @@ def firework_name(block: dict[str, Any]) -> str:
     return f"{name}/{block['candidate']}" if block.get("candidate") else name
 
 
+_STOPPED = frozenset({101, 105})
+"""Causes of runs that stopped because they were told to, not because anything is wrong with them."""
+
+
+class GoesOnError(CausedError):
+    """A run stopped before its allocation ended; its firework runs again and goes on from the last geometry.
+
+    Our LaunchPad gives such a launch back (see :func:`workflows.runtime.launchpad.goes_on`); with a plain one the
+    firework fizzles, as any does.
+    """
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give what FireWorks keeps as the exception's details."""
+        return {GOES_ON: True, "code": self.code, "evidence": self.evidence}
+
+
 @explicit_serialize
 class CampaignFiretask(JobFiretask):  # type: ignore[misc]  # FireWorks ships no types
     """Run a job of a campaign; any other jobflow job too, then without records.
@@ -87,6 +105,11 @@ class CampaignFiretask(JobFiretask):  # type: ignore[misc]  # FireWorks ships no
     Before the job runs: if its children already exist in its workflow, nothing runs and nothing is added (a plain
     ``lpad rerun_fws`` re-runs the children as FireWorks does); if a parent failed and the job can't do without its
     output, it fails at once with cause 901.
+
+    A Maker that can go on where an earlier attempt at the same job stopped has two methods: ``resume(directories)``
+    takes the earlier attempts' directories, newest first, and gives keyword arguments for ``make``;
+    ``last_geometry(directory)`` gives the newest whole geometry in a directory, or ``None``. With them a run that its
+    wall-time stopped goes on in the next launch instead of failing, as long as it gets anywhere.
     """
 
     def run_task(self, fw_spec: dict[str, Any]) -> FWAction:
@@ -113,6 +136,9 @@ class CampaignFiretask(JobFiretask):  # type: ignore[misc]  # FireWorks ships no
             else:
                 refuse_failed_parents(launchpad, fw_id, job)
                 self._apply(job, wanted, attempts.last_geometry(database, block) if wanted.get("restart") else None)
+                if (resume := getattr(job.maker, "resume", None)) is not None:
+                    earlier = attempts.earlier_directories(database, job, attempt)
+                    self._give(job, resume(earlier) if earlier else {})
                 context = TaskContext(launchpad, store, block, fw_id, attempt, wanted)
                 with task_context(context):
                     response = job.run(store=store)
@@ -120,7 +146,13 @@ class CampaignFiretask(JobFiretask):  # type: ignore[misc]  # FireWorks ships no
         except BaseException as error:  # recorded and raised on, whatever it is
             code, evidence = cause_of(error)
             stage = getattr(error, "stage", None) or block["stage"]
-            attempts.finish(database, attempt, Cause(code=code, name=CAUSES[code].name, evidence=evidence, stage=stage))
+            cause = Cause(code=code, name=CAUSES[code].name, evidence=evidence, stage=stage)
+            read_geometry = getattr(job.maker, "last_geometry", None)
+            geometry = read_geometry(Path.cwd()) if read_geometry is not None else None
+            if code in _STOPPED and geometry is not None and attempts.may_go_on(database, job, geometry):
+                attempts.finish(database, attempt, cause, geometry=geometry, state="lost")
+                raise GoesOnError(code, evidence) from error
+            attempts.finish(database, attempt, cause, geometry=geometry)
             raise
         attempts.finish(database, attempt)
         return action
@@ -136,11 +168,15 @@ class CampaignFiretask(JobFiretask):  # type: ignore[misc]  # FireWorks ships no
         if geometry is not None:
             from pymatgen.core import Structure  # noqa: PLC0415 - keeps `lpad` light
 
-            start = Structure.from_dict(geometry)
-            if "structure" in job.function_kwargs:
-                job.function_kwargs["structure"] = start
-            elif job.function_args:
-                job.function_args = (start, *job.function_args[1:])
+            CampaignFiretask._give(job, {"structure": Structure.from_dict(geometry)})
+
+    @staticmethod
+    def _give(job: Job, arguments: dict[str, Any]) -> None:
+        """Replace arguments of a job by name; its structure may have been given by position."""
+        given = dict(arguments)
+        if "structure" in given and "structure" not in job.function_kwargs and job.function_args:
+            job.function_args = (given.pop("structure"), *job.function_args[1:])
+        job.function_kwargs.update(given)
 
     @staticmethod
     def _action(job: Job, response: Response, fw_spec: dict[str, Any]) -> FWAction:

@@ -22,7 +22,7 @@ from pymongo.errors import ConnectionFailure
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fireworks import Firework, Workflow
+    from fireworks import Firework, FWAction, Workflow
 
 CLAIMED_BY = "claimed_by"
 """Field of a RESERVED firework: who is about to run it. FireWorks drops it when it writes the launch."""
@@ -36,6 +36,19 @@ class DatabaseAway(BaseException):
 
     Not an ``Exception``: ``Rocket.run`` makes a FIZZLED launch of every one.
     """
+
+
+GOES_ON = "nucleate_goes_on"
+"""Key in the details of an exception whose launch has no result, and whose firework is to run again."""
+
+
+def goes_on(action: FWAction | None) -> bool:
+    """Tell whether a launch that ended with an exception stopped only to go on in another one.
+
+    FireWorks keeps what an exception's ``to_dict`` says beside its traceback.
+    """
+    details = ((action.stored_data if action else {}).get("_exception") or {}).get("_details")
+    return isinstance(details, dict) and bool(details.get(GOES_ON))
 
 
 class CampaignLaunchPad(LaunchPad):  # type: ignore[misc]  # FireWorks ships no types
@@ -234,6 +247,54 @@ class CampaignLaunchPad(LaunchPad):  # type: ignore[misc]  # FireWorks ships no 
             workflow = self.get_wf_by_fw_id_lzyfw(fw_id)
             self._update_wf(workflow, workflow.refresh(fw_id))
 
+    # -- launches that are over without a result ----------------------------------------------------------------------
+
+    def give_back(self, launch_id: int) -> None:
+        """Archive a launch that has no result, so that its firework is READY again; history is kept.
+
+        A crash between the writes leaves a RUNNING firework whose launch is archived, which repair finishes.
+        """
+        launch = self.launches.find_one({"launch_id": launch_id}, {"fw_id": 1})
+        if launch is not None and self.archive_launch(launch_id):
+            self.refresh_without(launch["fw_id"], launch_id)
+
+    def archive_launch(self, launch_id: int) -> bool:
+        """Archive a RUNNING launch; false if somebody else was quicker, or its result came in after all."""
+        stamp = datetime.now(UTC).isoformat()
+        entry = {"state": "ARCHIVED", "created_on": stamp, "updated_on": stamp}
+        archived = self.launches.update_one(
+            {"launch_id": launch_id, "state": "RUNNING"},
+            {"$set": {"state": "ARCHIVED", "time_end": stamp}, "$push": {"state_history": entry}},
+        )
+        return bool(archived.modified_count)
+
+    def refresh_without(self, fw_id: int, lost: int | None = None, patience_s: float = _LOCK_PATIENCE_S) -> bool:
+        """Take archived launches from a firework and refresh its workflow; tell whether it was done.
+
+        Parameters
+        ----------
+        fw_id : int
+        lost : int, optional
+            A launch that counts as archived, whatever is stored of it.
+        patience_s : float
+            How long to wait for the workflow's lock, s.
+        """
+        try:
+            with self.locked(fw_id, patience_s):
+                fw = self.fireworks.find_one({"fw_id": fw_id}, {"launches": 1, "state": 1}) or {"launches": []}
+                over = self.launches.find({"launch_id": {"$in": fw["launches"]}, "state": "ARCHIVED"}, {"launch_id": 1})
+                for launch_id in {launch["launch_id"] for launch in over} | ({lost} if lost else set()):
+                    self.fireworks.update_one(
+                        {"fw_id": fw_id},
+                        {"$pull": {"launches": launch_id}, "$addToSet": {"archived_launches": launch_id}},
+                    )
+                if fw.get("state") == "RUNNING":  # refresh would make READY what somebody has claimed
+                    workflow = self.get_wf_by_fw_id_lzyfw(fw_id)
+                    self._update_wf(workflow, workflow.refresh(fw_id))
+        except (LockedWorkflowError, ValueError):
+            return False
+        return True
+
     # -- a database that goes away ------------------------------------------------------------------------------------
 
     def ping_launch(self, launch_id: int, ptime: datetime | None = None, checkpoint: Any = None) -> None:
@@ -244,7 +305,7 @@ class CampaignLaunchPad(LaunchPad):  # type: ignore[misc]  # FireWorks ships no 
             self.m_logger.warning("launch %s: no heartbeat (%s)", launch_id, error)
 
     def complete_launch(self, launch_id: int, action: Any = None, state: str = "COMPLETED") -> Any:
-        """Store what a launch did and apply it.
+        """Store what a launch did and apply it; one that stopped only to go on later is given back.
 
         Raises
         ------
@@ -252,6 +313,8 @@ class CampaignLaunchPad(LaunchPad):  # type: ignore[misc]  # FireWorks ships no 
             If the connection was lost: the launch is then either stored, and repair applies it, or it is run again.
         """
         try:
+            if state == "FIZZLED" and goes_on(action):
+                return self.give_back(launch_id)
             return super().complete_launch(launch_id, action, state)
         except ConnectionFailure as error:
             raise DatabaseAway(str(error)) from error

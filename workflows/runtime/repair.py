@@ -208,15 +208,9 @@ class Repairer:
                 }
             },
         )
-        stamp = now().isoformat()
-        entry = {"state": "ARCHIVED", "created_on": stamp, "updated_on": stamp}
-        lost = self.launchpad.launches.update_one(
-            {"launch_id": launch_id, "state": "RUNNING"},
-            {"$set": {"state": "ARCHIVED", "time_end": stamp}, "$push": {"state_history": entry}},
-        )
-        if not lost.modified_count:
+        if not self.launchpad.archive_launch(launch_id):
             return []  # somebody else was quicker, or the result came in after all
-        self._refresh(fw_id, launch_id)
+        self.launchpad.refresh_without(fw_id, launch_id, _LOCK_PATIENCE_S)
         return [repair]
 
     def _unfinished(self) -> list[Repair]:
@@ -264,7 +258,7 @@ class Repairer:
         key, looks = ("running", fw_id), (fw["updated_on"], states)
         if not is_dead(owner) and owner != self.launchpad.owner and self.watch.age_s(key, looks) < self.grace_s:
             return []
-        if not self.dry_run and not self._refresh(fw_id):
+        if not self.dry_run and not self.launchpad.refresh_without(fw_id, patience_s=_LOCK_PATIENCE_S):
             self.watch.age_s(key, looks)
             return []
         what = "its result was stored but not applied" if set(states) & {"COMPLETED", "FIZZLED"} else "nobody runs it"
@@ -293,27 +287,6 @@ class Repairer:
         """Give all fireworks of a firework's workflow; none if it has no workflow."""
         workflow = self.launchpad.workflows.find_one({"nodes": fw_id}, {"nodes": 1})
         return set(workflow["nodes"]) if workflow else set()
-
-    def _refresh(self, fw_id: int, lost: int | None = None) -> bool:
-        """Refresh a firework's workflow, archiving launches that are over; tell whether it was done."""
-        launchpad = self.launchpad
-        try:
-            with launchpad.locked(fw_id, _LOCK_PATIENCE_S):
-                fw = launchpad.fireworks.find_one({"fw_id": fw_id}, {"launches": 1, "state": 1}) or {"launches": []}
-                over = launchpad.launches.find(
-                    {"launch_id": {"$in": fw["launches"]}, "state": "ARCHIVED"}, {"launch_id": 1}
-                )
-                for launch_id in {launch["launch_id"] for launch in over} | ({lost} if lost else set()):
-                    launchpad.fireworks.update_one(
-                        {"fw_id": fw_id},
-                        {"$pull": {"launches": launch_id}, "$addToSet": {"archived_launches": launch_id}},
-                    )
-                if fw.get("state") == "RUNNING":  # refresh would make READY what somebody has claimed
-                    workflow = launchpad.get_wf_by_fw_id_lzyfw(fw_id)
-                    launchpad._update_wf(workflow, workflow.refresh(fw_id))  # noqa: SLF001 - no public way
-        except (LockedWorkflowError, ValueError):
-            return False
-        return True
 
 
 def repair(

@@ -14,12 +14,16 @@ import pytest
 from fireworks import FWorker
 from fireworks.core.rocket_launcher import rapidfire
 from jobflow import Flow, Maker, OnMissing, Response, job
+from pymatgen.core import Lattice, Structure
 
+from dft_inputs.causes import DftError
 from workflows.causes import CausedError
 from workflows.records import Attempt, now
 from workflows.runtime.attempts import root_cause
 from workflows.runtime.context import current_task
 from workflows.runtime.firetask import PRODUCER, firework_name, to_workflow
+from workflows.runtime.launchpad import CampaignLaunchPad
+from workflows.runtime.worker_process import JobRunner
 from workflows.stages.dress import block_of, dress
 
 
@@ -332,3 +336,63 @@ def test_no_credential_ever_sits_in_the_database(store, run):
 def test_names():
     assert firework_name(block_of("c", 2, "sample")) == "c/r02/sample"
     assert firework_name(block_of("c", 2, "judge", "c-r02-0001")) == "c/r02/judge/c-r02-0001"
+
+
+@dataclass
+class Stepper(Maker):
+    """Walks along x, a step each launch, and is stopped by its wall-time until it has come far enough."""
+
+    name: str = "stepper"
+    until: int = 3
+    stuck: bool = False
+
+    def resume(self, directories):
+        found = [g for d in directories if (g := self.last_geometry(d)) is not None]
+        return {"structure": found[0]} if found else {}
+
+    def last_geometry(self, directory):
+        path = directory / "at.json"
+        return Structure.from_file(path) if path.exists() else None
+
+    @job
+    def make(self, structure):
+        at = structure.copy()
+        if not self.stuck:
+            at.translate_sites([0], [0.1, 0, 0], to_unit_cell=False)
+        at.to_file("at.json")
+        if round(at.frac_coords[0][0] / 0.1) < self.until:
+            raise DftError(101, "stopped before the allocation ended")
+        return at
+
+
+def in_the_store(store):
+    launchpad = CampaignLaunchPad.signed(store.launchpad, "tester")
+    return JobRunner(launchpad, Path.cwd() / "launches")
+
+
+CUBE = Structure(Lattice.cubic(4.0), ["Po"], [[0, 0, 0]])
+
+
+def test_a_job_that_its_walltime_stopped_goes_on_where_it_was(store, run):
+    work = chain(Stepper().make(CUBE), "relax")
+    store.launchpad.add_wf(to_workflow(Flow([work, chain(add(work.output, 1), "gate")]), name="test"))
+    runner = in_the_store(store)
+    assert runner.run_all(limit=3) == 3
+    assert states(store)["c/r01/relax/c-r01-0001"] == "COMPLETED"
+    reached = Structure.from_dict(output(store, work))
+    assert reached.frac_coords[0][0] == pytest.approx(0.3)
+    attempts = list(store.attempts.find({"stage": "relax"}).sort("launch_id", 1))
+    assert [a["state"] for a in attempts] == ["lost", "lost", "completed"]
+    assert [a["cause"]["code"] for a in attempts[:2]] == [101, 101]
+    assert attempts[0]["last_geometry"]["sites"][0]["abc"][0] == pytest.approx(0.1)
+    assert root_cause(store.database, "c", 1, "c-r01-0001") == {}
+    fw = store.launchpad.fireworks.find_one({"name": "c/r01/relax/c-r01-0001"})
+    assert (len(fw["launches"]), len(fw["archived_launches"])) == (1, 2)
+
+
+def test_a_job_that_gets_nowhere_fails_with_what_stopped_it(store, run):
+    work = chain(Stepper(stuck=True).make(CUBE), "relax")
+    store.launchpad.add_wf(to_workflow(work, name="test"))
+    assert in_the_store(store).run_all(limit=10) == 4
+    assert states(store)["c/r01/relax/c-r01-0001"] == "FIZZLED"
+    assert root_cause(store.database, "c", 1, "c-r01-0001")["relax"].code == 101
