@@ -155,26 +155,16 @@ class PwInput:
         namelist, name = _split(key)
         return self.namelists.get(namelist, {}).get(name, default)
 
-    def changed(
-        self,
-        *,
-        structure: Structure | None = None,
-        mesh: tuple[int, int, int] | None = None,
-        shift: tuple[int, int, int] | None = None,
-        species: tuple[Species, ...] | None = None,
-        site_labels: tuple[str, ...] | None = None,
-        **values: Any,
-    ) -> PwInput:
+    def changed(self, values: Mapping[str, Any] | None = None, /, **more: Any) -> PwInput:
         """Give another input with some things changed.
 
         Parameters
         ----------
-        structure : pymatgen.core.Structure, optional
-            With the same elements in the same order, unless ``site_labels`` say otherwise.
-        mesh, shift, species, site_labels : optional
-            As of the class.
-        **values
-            By ``"namelist.key"``, e.g. ``**{"electrons.mixing_beta": 0.3}``; ``None`` removes a key.
+        values : mapping, optional
+            By ``"namelist.key"``, e.g. ``{"electrons.mixing_beta": 0.3}``; ``None`` removes a key.
+        **more
+            ``structure`` (with the same elements in the same order, unless ``site_labels`` say otherwise), ``mesh``,
+            ``shift``, ``species``, ``site_labels``; or further ``"namelist.key"``.
 
         Returns
         -------
@@ -186,21 +176,17 @@ class PwInput:
             As the class, or if a key names no namelist.
         """
         namelists = deepcopy(self.namelists)
-        for key, value in values.items():
+        parts = {}
+        for key, value in {**(values or {}), **more}.items():
+            if key in {"structure", "mesh", "shift", "species", "site_labels"}:
+                parts[key] = value
+                continue
             namelist, name = _split(key)
             if value is None:
                 namelists.get(namelist, {}).pop(name, None)
             else:
                 namelists.setdefault(namelist, {})[name] = value
-        return replace(
-            self,
-            structure=self.structure if structure is None else structure,
-            namelists=namelists,
-            mesh=self.mesh if mesh is None else mesh,
-            shift=self.shift if shift is None else shift,
-            species=self.species if species is None else species,
-            site_labels=self.site_labels if site_labels is None else site_labels,
-        )
+        return replace(self, namelists=namelists, **parts)
 
     def as_text(self) -> str:
         """Give the file's text."""
