@@ -16,12 +16,13 @@ from workflows.causes import CausedError
 from workflows.engines.base import Problem, Result
 from workflows.engines.documents import as_structure, get
 from workflows.engines.models import SCREENING_FAMILY, get_model
-from workflows.records import PhononResult, PropertyResult
+from workflows.records import PropertyResult
 
 if TYPE_CHECKING:
     from jobflow import Maker
     from pymatgen.core import Structure
 
+    from workflows.records import PhononResult
     from workflows.spec import CampaignSpec
 
 ENGINE_PROPERTIES = frozenset({"bulk_modulus"})
@@ -338,24 +339,9 @@ class MlipEngine:
         CausedError
             502 if forces were left over, 604 if there is nothing to judge.
         """
-        from workflows.engines.phonons import judge
+        from workflows.engines.phonon_flow import read_phonons
 
-        if not document or get(document, "min_mesh_thz") is None:
-            raise CausedError(604, "the phonon flow left no frequencies")
-        force = document["max_residual_force_ev_per_angstrom"]
-        if force > MAX_PHONON_FORCE:
-            raise CausedError(502, f"largest force {force:.3f} eV/Å at the displaced crystal's reference")
-        judgement, how = judge(document, tolerance_thz)
-        return PhononResult(
-            judgement=judgement,
-            min_thz=document["min_mesh_thz"],
-            tolerance_thz=tolerance_thz,
-            how=how,
-            mesh=document["mesh"],
-            n_supercell_atoms=document["n_supercell_atoms"],
-            bands=document["bands"],
-            dos=document["dos"],
-        )
+        return read_phonons(document, tolerance_thz, MAX_PHONON_FORCE)
 
     def read_property(self, name: str, document: Any) -> PropertyResult:
         """Read a property job's output.

@@ -1,16 +1,16 @@
-"""The phonon flow of engine ``mlip``: tight relaxation, supercell, atomate2's displacements, evaluation.
-
-Light to import: jobs load atomate2, phonopy and torch when they run.
-"""
+"""The phonon flow of engine ``mlip``; light to import: jobs load atomate2, phonopy and torch when they run."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from jobflow import Flow, Maker, job
+from jobflow import Maker
+
+from workflows.engines.phonon_flow import phonon_flow
 
 if TYPE_CHECKING:
+    from jobflow import Flow
     from pymatgen.core import Structure
 
 
@@ -71,61 +71,16 @@ class MlipPhononMaker(Maker):  # type: ignore[misc] # jobflow is untyped
             name="tight relax",
             symmetrize_angstrom=self.symprec_angstrom,
             unconverged_cause=502,
-        ).make(structure)
-        supercell = phonon_supercell(
-            tight.output.structure,
-            self.min_length_angstrom,
-            self.max_atoms,
-            self.max_displaced_atoms,
-            self.symprec_angstrom,
         )
-        phonons = atomate2_phonon_maker(self.model, self.displacement_angstrom, self.symprec_angstrom).make(
-            tight.output.structure, supercell_matrix=supercell.output
+        return phonon_flow(
+            structure,
+            tight=tight,
+            displacements=atomate2_phonon_maker(self.model, self.displacement_angstrom, self.symprec_angstrom),
+            how=f"{self.model}, finite displacements of {self.displacement_angstrom:g} Å, ",
+            min_length_angstrom=self.min_length_angstrom,
+            max_atoms=self.max_atoms,
+            max_displaced_atoms=self.max_displaced_atoms,
+            mesh_length_angstrom=self.mesh_length_angstrom,
+            symprec_angstrom=self.symprec_angstrom,
+            name=self.name,
         )
-        how = f"{self.model}, finite displacements of {self.displacement_angstrom:g} Å, "
-        evaluation = evaluate_phonons(
-            phonons.output, tight.output.output.forces, how, self.symprec_angstrom, self.mesh_length_angstrom
-        )
-        return Flow([tight, supercell, phonons, evaluation], output=evaluation.output, name=self.name)
-
-
-@job
-def phonon_supercell(
-    structure: Structure, min_length: float, max_atoms: int, max_displaced_atoms: int, symprec: float
-) -> list[list[int]]:
-    """Choose the supercell; see :func:`workflows.engines.phonons.choose_supercell`."""
-    from workflows.engines.phonons import choose_supercell
-
-    return choose_supercell(structure, min_length, max_atoms, max_displaced_atoms, symprec)
-
-
-@job
-def evaluate_phonons(
-    document: Any, forces: list[list[float]], how: str, symprec: float, mesh_length: float
-) -> dict[str, Any]:
-    """Turn atomate2's phonon document into the numbers of :func:`workflows.engines.phonons.evaluate`.
-
-    Raises
-    ------
-    CausedError
-        604 if there are no force constants.
-    """
-    import numpy as np
-
-    from workflows.causes import CausedError
-    from workflows.engines.documents import get
-    from workflows.engines.phonons import evaluate
-
-    constants = get(document, "force_constants", "force_constants")
-    if constants is None or not np.isfinite(constants).all():
-        raise CausedError(604, "the phonon document holds no finite force constants")
-    result = evaluate(
-        get(document, "structure"),
-        get(document, "supercell_matrix"),
-        get(document, "primitive_matrix"),
-        constants,
-        symprec=symprec,
-        mesh_length=mesh_length,
-    )
-    residual = float(np.linalg.norm(np.array(forces), axis=1).max())
-    return {**result, "how": how, "max_residual_force_ev_per_angstrom": round(residual, 5)}

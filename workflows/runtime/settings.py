@@ -202,6 +202,36 @@ def config_path() -> Path:
     return Path(base).expanduser() / "nucleate" / "config.yaml"
 
 
+class EspressoSettings(BaseModel):
+    """How Quantum ESPRESSO runs on this machine, and which pseudopotentials a group has agreed on.
+
+    ``family`` and ``hubbard_u_ev`` are physics: they are part of the reference key, and a worker whose settings differ
+    from those at launch is refused before its energies meet others.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    command: str = Field(default="pw.x", min_length=1, description="pw.x: a name on PATH, or a path")
+    launcher: tuple[str, ...] = Field(
+        default=(), description="what stands before it, word by word: [mpirun, -np, '8'], [srun]"
+    )
+    pools: int | None = Field(
+        default=None,
+        ge=1,
+        description="groups of processes that share k-points out; chosen from the input if not given",
+    )
+    memory_gb: float | None = Field(
+        default=None, gt=0, description="GB that one pw.x may use; larger inputs are refused (default: this machine's)"
+    )
+    scratch: Path | None = Field(default=None, description="pw.x's own files, e.g. a node's local disk")
+    environment: dict[str, str] = Field(default_factory=dict, description="added to pw.x's environment")
+    family: str | None = Field(
+        default=None, description="pseudopotentials, instead of the protocol's own (`nucleate pseudos list`)"
+    )
+    pseudos: Path | None = Field(default=None, description="where families are installed (default: NUCLEATE_PSEUDOS)")
+    hubbard_u_ev: dict[str, float] = Field(default_factory=dict, description="DFT+U: eV by element, e.g. {Fe: 4.0}")
+
+
 class _ConfigFile(PydanticBaseSettingsSource):
     """The YAML file as a source of settings; an error names the file, never a value."""
 
@@ -251,6 +281,7 @@ class NucleateSettings(BaseSettings):
     embedded_cache: str = Field(
         default="512M", pattern=r"^\d+[MG]$", description="most memory that the embedded database's cache takes"
     )
+    espresso: EspressoSettings = Field(default_factory=EspressoSettings, description="Quantum ESPRESSO on this machine")
     store_timeout_seconds: float = Field(default=5.0, gt=0, description="s to wait for a store before calling it down")
     retry_seconds: float = Field(default=90.0, gt=0, description="s that a worker's operation rides through a restart")
 
