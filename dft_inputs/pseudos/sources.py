@@ -150,7 +150,7 @@ def from_folder(directory: Path, name: str, functional: str, staging: Path) -> M
         relativistic="full" if "full" in kinds else "scalar",
         title=f"local folder {directory}",
         cutoffs_from=str(table_path) if table_path else "the files' own wfc_cutoff and rho_cutoff",
-        sources=(FolderSource(path=str(directory)),),
+        sources=(FolderSource(kind="folder", path=str(directory)),),
         files=files,
     )
 
