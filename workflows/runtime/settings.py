@@ -232,6 +232,21 @@ class EspressoSettings(BaseModel):
     hubbard_u_ev: dict[str, float] = Field(default_factory=dict, description="DFT+U: eV by element, e.g. {Fe: 4.0}")
 
 
+class VaspSettings(BaseModel):
+    """How VASP runs on this machine, and where its POTCARs are; none of it is written into a job."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    command: str | None = Field(default=None, description="what starts VASP, e.g. 'srun vasp_std'; no shell reads it")
+    gamma_command: str | None = Field(default=None, description="the same for runs with the Γ point alone")
+    pseudos: Path | None = Field(
+        default=None, description="directory of POTCARs, laid out as pymatgen wants it (default: PMG_VASP_PSP_DIR)"
+    )
+    poll_seconds: float = Field(default=5.0, gt=0, description="s between looks whether VASP has ended")
+    check_seconds: float = Field(default=30.0, gt=0, description="s between looks at a running VASP (wall-time)")
+    max_corrections: int = Field(default=5, ge=0, description="most corrections by custodian in one run")
+
+
 class _ConfigFile(PydanticBaseSettingsSource):
     """The YAML file as a source of settings; an error names the file, never a value."""
 
@@ -282,6 +297,7 @@ class NucleateSettings(BaseSettings):
         default="512M", pattern=r"^\d+[MG]$", description="most memory that the embedded database's cache takes"
     )
     espresso: EspressoSettings = Field(default_factory=EspressoSettings, description="Quantum ESPRESSO on this machine")
+    vasp: VaspSettings = Field(default_factory=VaspSettings, description="VASP on this machine")
     store_timeout_seconds: float = Field(default=5.0, gt=0, description="s to wait for a store before calling it down")
     retry_seconds: float = Field(default=90.0, gt=0, description="s that a worker's operation rides through a restart")
 
