@@ -69,6 +69,13 @@ DFT_CAUSES: dict[int, CauseInfo] = {
             209, "parallelisation", "more pools or processes than the work can be divided by", True, "fewer pools"
         ),
         CauseInfo(210, "code_crashed", "the code aborted without saying why", True, "the same again"),
+        CauseInfo(
+            211,
+            "scratch_unusable",
+            "files of an earlier run that this one starts from are missing or damaged",
+            True,
+            "from scratch, at the last geometry",
+        ),
         CauseInfo(301, "bad_structure", "partial occupancy, atoms on top of each other, a broken cell", False),
         CauseInfo(302, "unsupported_element", "the engine does not know an element", False),
         CauseInfo(303, "bad_input", "the engine refused its input", False),
