@@ -52,6 +52,11 @@ class RelaxingEngine(Protocol):
         """Key of its energies."""
         ...
 
+    @property
+    def reference_limits(self) -> dict[str, Any]:
+        """Fields of :class:`Limits` that shall differ from their defaults."""
+        ...
+
     def settings(self) -> dict[str, Any]:
         """Everything that decides its numbers."""
         ...
@@ -86,7 +91,7 @@ def build_subsystem(
     Subsystem
         JSON-compatible by ``model_dump(mode="json")``.
     """
-    limits = limits or Limits()
+    limits = limits or Limits(**engine.reference_limits)
     name = system_name(elements)
     memory = _Checkpoint(
         checkpoints / f"{engine.reference_key.replace(':', '_')}_{name}.jsonl" if checkpoints else None
@@ -133,6 +138,8 @@ def _relax(engine: RelaxingEngine, structure: Structure) -> dict[str, Any]:
     try:
         result = engine.relax_now(structure)
     except CausedError as error:
+        if error.code // 100 in _NOT_THE_CRYSTALS:
+            raise
         return {"failure": str(error)}
     return {
         "crystal": Crystal.of(result.structure).model_dump(mode="json"),
@@ -159,6 +166,9 @@ def _first_look(proposals: Sequence[Proposal], limits: Limits) -> list[Proposal]
             chosen.update({name: p for _, name, p in sorted(items, key=lambda i: i[:2])[: limits.first_look]})
     return [chosen[name] for name in sorted(chosen)]
 
+
+_NOT_THE_CRYSTALS = (1, 2)
+"""Bands of causes that say nothing of the crystal (scheduler, environment): the build stops, and goes on later."""
 
 _Screened = tuple[Proposal, Crystal, float]
 

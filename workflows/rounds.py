@@ -15,6 +15,7 @@ from jobflow import Flow, Job
 from pymongo.errors import DuplicateKeyError
 
 from workflows import ledger
+from workflows.engines.registry import make_engine
 from workflows.records import Round
 from workflows.runtime.firetask import to_workflow
 from workflows.runtime.repair import Repair
@@ -75,7 +76,8 @@ def round_flow(spec: CampaignSpec, number: int, *, with_control: bool, missing: 
     jobs: list[Job] = []
     before: list[Any] = []
     if missing:
-        parts = [dressed(build_reference(spec.name, list(system)), "reference", SAMPLING) for system in missing]
+        category = make_engine(spec.engine, spec.protocol).category
+        parts = [dressed(build_reference(spec.name, list(system)), "reference", category) for system in missing]
         collected = dressed(collect_reference(spec.name, [part.output for part in parts]), "reference", LIGHT)
         jobs += [*parts, collected]
         before = [collected.output]

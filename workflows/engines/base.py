@@ -69,6 +69,11 @@ class Engine(Protocol):
         """FireWorks ``_category`` of its jobs: ``cpu`` or ``gpu``."""
         ...
 
+    @property
+    def reference_limits(self) -> dict[str, Any]:
+        """Fields of ``workflows.reference_proposals.Limits`` that differ from their defaults in its reference sets."""
+        ...
+
     def check(self, campaign: CampaignSpec) -> list[Problem]:
         """List what it can't do of a campaign."""
         ...

@@ -168,6 +168,11 @@ class MlipEngine:
         digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
         return f"mlip:{self.model}:{self.protocol}:{digest[:8]}"
 
+    @property
+    def reference_limits(self) -> dict[str, Any]:
+        """None: a force field can afford all of what is enumerated by default."""
+        return {}
+
     def settings(self) -> dict[str, Any]:
         """Everything that decides its numbers, JSON-compatible."""
         from importlib.metadata import version

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 ENGINES = ("mlip", "vasp", "espresso")
 """Names a campaign may give."""
 
-BUILT = ("mlip",)
+BUILT = ("mlip", "espresso")
 """Those that exist."""
 
 
@@ -32,6 +32,10 @@ def make_engine(name: str, protocol: str) -> Engine:
         from workflows.engines.mlip import MlipEngine
 
         return MlipEngine(protocol)
+    if name == "espresso":
+        from workflows.engines.espresso.engine import EspressoEngine
+
+        return EspressoEngine(protocol)
     if name in ENGINES:
         raise ValueError(f"engine {name!r} is not built yet; {', '.join(BUILT)} is")
     raise ValueError(f"unknown engine {name!r}: known are {', '.join(ENGINES)}")

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 MAX_STANDSTILLS = 3
 """How often in a row a job may be stopped at the same geometry before it fails with the cause that stopped it."""
 
+MAX_INTERRUPTIONS = 20
+"""How often a job that leaves no geometry may be stopped before it fails with the cause that stopped it."""
+
 _SCHEDULER_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID")
 
 
@@ -133,15 +136,27 @@ def earlier_directories(database: Database[Any], job: Job, attempt: str) -> list
     return [directory for a in newest_first if (directory := Path(a["directory"])).is_dir()]
 
 
-def may_go_on(database: Database[Any], job: Job, geometry: Structure) -> bool:
-    """Tell whether an interrupted job has got anywhere in its last few attempts, so that another one makes sense."""
-    before = list(
-        database.attempts.find(
-            {"job_uuid": job.uuid, "job_index": job.index, "state": "lost", "last_geometry": {"$ne": None}},
-            {"last_geometry": 1, "launch_id": 1},
+def may_go_on(database: Database[Any], job: Job, geometry: Structure | None) -> bool:
+    """Tell whether an interrupted job is likely to get somewhere in another attempt.
+
+    Parameters
+    ----------
+    database : pymongo.database.Database
+    job : jobflow.Job
+    geometry : pymatgen.core.Structure or None
+        What it reached: it must not have been there several times before. Without one only the number of attempts is
+        bounded.
+    """
+    before = [
+        a["last_geometry"]
+        for a in database.attempts.find(
+            {"job_uuid": job.uuid, "job_index": job.index, "state": "lost"}, {"last_geometry": 1, "launch_id": 1}
         ).sort("launch_id", DESCENDING)
-    )[:MAX_STANDSTILLS]
-    return len(before) < MAX_STANDSTILLS or any(Structure.from_dict(a["last_geometry"]) != geometry for a in before)
+    ]
+    if geometry is None:
+        return len(before) < MAX_INTERRUPTIONS
+    newest = before[:MAX_STANDSTILLS]
+    return len(newest) < MAX_STANDSTILLS or any(g is None or Structure.from_dict(g) != geometry for g in newest)
 
 
 def last_geometry(database: Database[Any], block: dict[str, Any]) -> dict[str, Any] | None:

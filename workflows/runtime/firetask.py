@@ -149,7 +149,8 @@ class CampaignFiretask(JobFiretask):  # type: ignore[misc]  # FireWorks ships no
             cause = Cause(code=code, name=CAUSES[code].name, evidence=evidence, stage=stage)
             read_geometry = getattr(job.maker, "last_geometry", None)
             geometry = read_geometry(Path.cwd()) if read_geometry is not None else None
-            if code in _STOPPED and geometry is not None and attempts.may_go_on(database, job, geometry):
+            checkpoints = block["candidate"] is None  # jobs of a round store what they have as they go
+            if code in _STOPPED and (geometry or checkpoints) and attempts.may_go_on(database, job, geometry):
                 attempts.finish(database, attempt, cause, geometry=geometry, state="lost")
                 raise GoesOnError(code, evidence) from error
             attempts.finish(database, attempt, cause, geometry=geometry)

@@ -1,0 +1,67 @@
+"""A bulk modulus from one job a volume and a fit: for engines whose jobs take minutes, not fractions of a second."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from jobflow import Flow, Response, job
+
+if TYPE_CHECKING:
+    from jobflow import Maker
+    from pymatgen.core import Structure
+
+
+@job
+def measure_volumes(structure: Structure, ions: Maker, volume_strain: float, points: int, how: str) -> Response:
+    """Replace itself by a relaxation of the ions at each volume, and the fit of their energies.
+
+    Parameters
+    ----------
+    structure : pymatgen.core.Structure
+        Relaxed; scaled isotropically, its shape kept.
+    ions : jobflow.Maker
+        ``make(structure)`` relaxes ions in a fixed cell; its document has ``output.energy`` (eV of the cell).
+    volume_strain : float
+        Largest relative change of volume, on both sides.
+    points : int
+        Number of volumes; odd, so that the given one is among them.
+    how : str
+        In words, for the verdict.
+
+    Returns
+    -------
+    jobflow.Response
+        Its output is what :func:`workflows.engines.eos.read_bulk_modulus` reads.
+    """
+    import numpy as np
+
+    jobs, volumes = [], []
+    for number, scale in enumerate(1 + np.linspace(-volume_strain, volume_strain, points)):
+        scaled = structure.copy().scale_lattice(structure.volume * float(scale))
+        measured = ions.make(scaled)
+        measured.append_name(f" {number + 1}/{points}")
+        jobs.append(measured)
+        volumes.append(round(float(scaled.volume), 6))
+    fit = fit_volumes(volumes, [measured.output.output.energy for measured in jobs], len(structure), how)
+    return Response(replace=Flow([*jobs, fit], output=fit.output))
+
+
+@job
+def fit_volumes(volumes_angstrom3: list[float], energies_ev: list[float], n_atoms: int, how: str) -> dict[str, Any]:
+    """Fit energies (eV of the cell) against volumes (Å³ of the cell).
+
+    Raises
+    ------
+    CausedError
+        603 if the fit fails.
+    """
+    from workflows.engines.eos import fit_birch_murnaghan
+
+    energies = [round(float(energy), 8) for energy in energies_ev]
+    return {
+        "volumes_angstrom3": list(volumes_angstrom3),
+        "energies_ev": energies,
+        "n_atoms": n_atoms,
+        "how": how,
+        **fit_birch_murnaghan(list(volumes_angstrom3), energies),
+    }
