@@ -227,8 +227,10 @@ def _is_at_minimum(run: PwText, asked: Asked) -> bool:
     last: Text = run.last_step
     found = _FORCE_THRESHOLD.search(run.text.content)
     limit = _ROUNDED * (_float(found.group(1)) if found else _DEFAULT_FORC_CONV_THR)
-    lines = [found.group(1).split() for found in _FORCE_LINE.finditer(last.content)]
-    if not lines or any(abs(_float(word)) > limit for words in lines for word in words):
+    # With high verbosity contributions follow in lines of the same form.
+    total = re.search(r"Forces acting on atoms.*\n\s*\n((?: *atom .*\n)+)", last.content)
+    lines = [line.group(1).split() for line in _FORCE_LINE.finditer(total.group(1))] if total else []
+    if not lines or not all(abs(_float(word)) <= limit for words in lines for word in words):
         return False
     if not run.relaxes_cell:
         return True
