@@ -11,7 +11,7 @@ export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 
-.PHONY: help install demo test kills incumbents lint constraints clean
+.PHONY: help install espresso demo test kills incumbents lint constraints clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -22,10 +22,13 @@ $(STAMP): pyproject.toml constraints.txt deploy/setup-venv.sh
 	@VENV="$(VENV)" TORCH_ARGS="$(TORCH_ARGS)" bash deploy/setup-venv.sh
 	@touch $(STAMP)
 
+espresso: $(STAMP)  ## install Quantum ESPRESSO (as root, with apt-get) and its pseudopotentials where they are missing
+	@VENV="$(VENV)" bash deploy/setup-espresso.sh
+
 demo: $(STAMP)  ## run a two-round campaign end to end and leave demo-report/
 	@$(VENV)/bin/nucleate demo demo-campaign --output demo-report --processes $(PROCESSES)
 
-test: $(STAMP)  ## lint, types and the whole test-suite
+test: espresso  ## lint, types and the whole test-suite, with real pw.x runs
 	@$(MAKE) --no-print-directory lint
 	$(PY) -m pytest -n $(PROCESSES) --dist loadgroup tests
 
