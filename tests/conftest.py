@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pymongo
@@ -20,7 +21,17 @@ from workflows.runtime.store import Store, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+sys.path.append(str(Path(__file__).parent / "support"))
+from vasp_stand_in.fixtures import (
+    vasp_model as vasp_model,  # noqa: PLC0414 - pytest finds fixtures here
+)
+from vasp_stand_in.fixtures import (
+    vasp_potcars as vasp_potcars,  # noqa: PLC0414
+)
+from vasp_stand_in.fixtures import (
+    vasp_stand_in as vasp_stand_in,  # noqa: PLC0414
+)
 
 
 @pytest.fixture(scope="session")

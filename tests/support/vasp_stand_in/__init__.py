@@ -1,0 +1,1 @@
+"""A stand-in for VASP, for tests only; see README.md."""
