@@ -219,7 +219,8 @@ def load_family(name: str, root: Path | None = None) -> Family:
     DftError
         201 if it is not installed, 206 if it may not be read, 208 if its manifest is damaged.
     """
-    place = root or default_root()
+    # pw.x is told where they are from a directory of its own
+    place = (root or default_root()).absolute()
     try:
         directory = place / check_name(name)
         installed = read_manifest(directory / MANIFEST)

@@ -92,9 +92,13 @@ def install_family(
         )
     manifest = known[name]
     place = root or default_root()
+    # asked before the lock is, so that a place that is shared and read-only serves
+    if not force and (found := _whole(name, place)):
+        told(f"{name} is installed and whole")
+        return found
     with _held(place, told):
         if not force and (found := _whole(name, place)):
-            told(f"{name} is installed and whole")
+            told(f"{name} was installed meanwhile")
             return found
         with _explained(name, place), _staging(place) as staging:
             ready = _obtain(manifest, source, wheel, staging, place, told, downloader or Downloader())

@@ -17,10 +17,9 @@ if TYPE_CHECKING:
 MAX_BYTES = 64 * 1024**2
 """A larger file is no pseudopotential: the largest in common use (PAW with GIPAW data) are below 20 MB."""
 
-_INFO = re.compile(rb"<PP_INFO>.*?</PP_INFO>", re.DOTALL)
-_HEADER_V2 = re.compile(rb"<PP_HEADER\s([^<>]*?)/?>", re.DOTALL)
-_HEADER_V1 = re.compile(rb"<PP_HEADER>(.*?)</PP_HEADER>", re.DOTALL)
+_HEADER_V2 = re.compile(rb"""<PP_HEADER((?:\s+[A-Za-z_]\w*\s*=\s*(?:"[^"]*"|'[^']*'))+)\s*/?>""")
 _ATTRIBUTE = re.compile(r"""([A-Za-z_]\w*)\s*=\s*(?:"([^"]*)"|'([^']*)')""")
+_LAST_SECTION = re.compile(rb"</PP_\w+>\Z")
 _ELEMENT = re.compile(r"[A-Z][a-z]?\Z")
 
 # Labels of Quantum ESPRESSO's Modules/funct.f90: the four words are exchange, correlation, and their gradient parts.
@@ -107,16 +106,21 @@ def parse_header(content: bytes) -> UpfHeader:
     UpfError
         If it is no UPF, or ends before its end.
     """
-    body = _INFO.sub(b"", content, count=1)
-    if found := _HEADER_V2.search(body):
+    # what a person wrote about the file comes first and may look like anything
+    start = max(content.find(b"</PP_INFO>"), 0)
+    if found := _HEADER_V2.search(content, start):
         if not content.rstrip().endswith(b"</UPF>"):
             raise UpfError("it is cut short: its last line is not </UPF>")
         return _version_2(found.group(1).decode("utf-8", "replace"))
-    if found := _HEADER_V1.search(body):
-        if b"<PP_RHOATOM>" not in body or not re.search(rb"</PP_\w+>\s*\Z", body):
+    begin = content.find(b"<PP_HEADER>", start)
+    end = content.find(b"</PP_HEADER>", begin)
+    if 0 <= begin < end:
+        if content.find(b"<PP_RHOATOM>", end) < 0 or not _LAST_SECTION.search(content.rstrip()[-80:]):
             raise UpfError("it is cut short: its last section has no end")
-        return _version_1(found.group(1).decode("utf-8", "replace"))
-    raise UpfError("it is no UPF file: it has no PP_HEADER")
+        # spin-orbit data are a section of their own in this version
+        relativistic = "full" if content.find(b"<PP_ADDINFO>", end) > 0 else "scalar"
+        return _version_1(content[begin + len(b"<PP_HEADER>") : end].decode("utf-8", "replace"), relativistic)
+    raise UpfError("it is no UPF file: it has no PP_HEADER that can be read")
 
 
 def functional_name(words: str) -> str:
@@ -153,7 +157,7 @@ def _version_2(text: str) -> UpfHeader:
     )
 
 
-def _version_1(text: str) -> UpfHeader:
+def _version_1(text: str, relativistic: str) -> UpfHeader:
     """Read a header of lines, in the order that Quantum ESPRESSO's read_pseudo_header reads them."""
     lines = [line.strip() for line in text.strip().splitlines()]
     if len(lines) < 11:
@@ -167,7 +171,7 @@ def _version_1(text: str) -> UpfHeader:
             element=lines[1].split()[0].capitalize() if lines[1] else "",
             z_valence=_number(lines[5].split()[0] if lines[5] else "", "z_valence"),
             functional=functional_name(" ".join(lines[4].split()[:4])),
-            relativistic="scalar",
+            relativistic=relativistic,
             pseudo_type=lines[2].split()[0].upper() if lines[2] else "NC",
             core_correction=lines[3].upper().strip(".").startswith("T"),
             n_projectors=int(_number(counts[1] if len(counts) > 1 else "", "number of projectors")),

@@ -154,7 +154,7 @@ def test_installers_side_by_side_agree(wheel, tmp_path):
     said = [process.communicate(timeout=120)[0] for process in running]
     assert [process.returncode for process in running] == [0] * 4
     assert all(text.endswith("whole 72\n") for text in said)
-    # one did the work, the others waited for it
+    # one did the work; the others waited for it, or came too late
     assert sum("unpacking" in text for text in said) == 1
     assert len(_contents(root)) == 73
 
@@ -168,6 +168,15 @@ def test_a_killed_installer_leaves_nothing_that_counts(wheel, tmp_path):
     install_family(NAME, root, wheel=wheel)
     assert not (root / ".incoming-dead").exists()
     assert verify_family(NAME, root) == []
+
+
+def test_a_place_that_is_whole_is_not_written(wheel, tmp_path):
+    """Shared families lie where their users may not write: then there must be nothing to do."""
+    root = tmp_path / "root"
+    install_family(NAME, root, wheel=wheel)
+    (root / ".lock").unlink()
+    install_family(NAME, root)
+    assert not (root / ".lock").exists()
 
 
 def test_unknown_families_and_sources_are_refused(tmp_path):

@@ -55,6 +55,15 @@ def test_version_1_is_read():
     assert header.core_correction
 
 
+def test_version_1_with_spin_orbit_is_fully_relativistic():
+    assert parse_header(VERSION_1).relativistic == "scalar"
+    assert parse_header(VERSION_1 + b"<PP_ADDINFO>\n</PP_ADDINFO>\n").relativistic == "full"
+
+
+def test_signs_inside_attributes_are_no_end_of_the_header(upf):
+    assert parse_header(upf("Si", comment="3s2 -> 3p2 /> '")).n_projectors == 6
+
+
 @pytest.mark.parametrize("missing", [b"</PP_RHOATOM>\n", b"1.00000000000E-05\n</PP_RHOATOM>\n"])
 def test_version_1_cut_short_is_refused(missing):
     with pytest.raises(UpfError, match="cut short"):
