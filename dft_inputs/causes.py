@@ -83,6 +83,13 @@ DFT_CAUSES: dict[int, CauseInfo] = {
         CauseInfo(305, "too_few_bands", "fewer bands than electrons need", True, "more bands"),
         CauseInfo(306, "smearing_needed", "a metal with fixed occupations", True, "smearing"),
         CauseInfo(
+            307,
+            "symmetry_failed",
+            "the code's analysis of symmetry, or of k-points under it, broke down",
+            True,
+            "another symmetry tolerance, then no symmetry",
+        ),
+        CauseInfo(
             401, "diagonalisation_failed", "the eigensolver broke down", True, "another algorithm of diagonalisation"
         ),
         CauseInfo(

@@ -148,8 +148,8 @@ def _begins_like_pw(head: str) -> bool:
 
 
 def _is_data(head: str) -> bool:
-    """Whether it is JSON, a script or a pseudopotential: they quote messages, or hold what looks like them."""
-    return head.lstrip().startswith(("{", "[", "#!", "<UPF", "<PP_INFO"))
+    """Whether it is JSON, a script, a pseudopotential or a tar archive: they quote messages, or hold such files."""
+    return head.lstrip().startswith(("{", "[", "#!", "<UPF", "<PP_INFO")) or head[257:262] == "ustar"
 
 
 def _is_poscar(head: str) -> bool:

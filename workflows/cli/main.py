@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from workflows.cli import pseudos, reference, results, server, starting, watching, working
+from workflows.cli import diagnose, pseudos, reference, results, server, starting, watching, working
 from workflows.cli.errors import INTERRUPTED, REFUSED, explain
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ app.command(rich_help_panel=RUN)(working.work)
 app.command(rich_help_panel=RUN)(working.reconcile)
 app.command(rich_help_panel=WATCH)(watching.status)
 app.command(rich_help_panel=WATCH)(watching.failures)
+app.command(rich_help_panel=WATCH)(diagnose.diagnose)
 app.command(rich_help_panel=RESULTS)(results.report)
 app.command(rich_help_panel=RESULTS)(results.export)
 app.command(rich_help_panel=RESULTS)(working.reproduce)
