@@ -15,9 +15,9 @@ def test_help_says_what_it_is_and_groups_the_commands(nucleate):
     assert "propose > screen > pre-relax > select > verify > learn > next round" in ran.out
     positions = [ran.out.index(f"─ {panel} ─") for panel in ("Start", "Run", "Watch", "Results")]
     assert positions == sorted(positions)
-    for verb in (*VERBS, "reference", "pseudos", "server", "version"):
+    for verb in (*VERBS, "reference", "pseudos", "diagnose", "server", "version"):
         assert f"│ {verb} " in ran.out
-    for verb in ("submit", "rerun", "diagnose", "generator"):
+    for verb in ("submit", "rerun", "generator"):
         assert f"│ {verb} " not in ran.out
 
 
