@@ -25,6 +25,9 @@ _BAD_STRUCTURE = 301
 _DENOMINATOR = 12
 """Transformations between a cell and its conventional one have halves, thirds and quarters in them."""
 
+_EXACT = 1e-5
+"""Å; closer than this is exact for pw.x."""
+
 _SLACK = 3.0
 """spglib widens and narrows symprec a little while it searches; an atom farther off than this was matched wrongly."""
 
@@ -49,8 +52,8 @@ def symmetry_safe(structure: Structure, symprec: float, kinds: Sequence[object] 
     Returns
     -------
     pymatgen.core.Structure
-        Cartesian frame and last digits differ. Forces and stress computed in it are in *its* frame, so it replaces
-        the structure given.
+        A copy if nothing had to be done. Else Cartesian frame, origin and last digits differ: forces and stress
+        computed in it are in *its* frame, so it replaces the structure given.
 
     Raises
     ------
@@ -64,6 +67,8 @@ def symmetry_safe(structure: Structure, symprec: float, kinds: Sequence[object] 
     hand = np.sign(np.linalg.det(structure.lattice.matrix))
     coords = hand * structure.frac_coords
     dataset = _dataset(structure, hand, coords, numbers, symprec)
+    if hand > 0 and _is_safe(structure, numbers, len(dataset.rotations)):
+        return structure.copy()
     # x_std = transformation x + origin, (a_std b_std c_std) transformation = (a b c); exact, it is a ratio of integers
     transformation = np.round(dataset.transformation_matrix * _DENOMINATOR) / _DENOMINATOR
     lattice = (np.array(dataset.std_lattice).T @ transformation).T
@@ -87,6 +92,24 @@ def symmetry_safe(structure: Structure, symprec: float, kinds: Sequence[object] 
     return Structure(Lattice(lattice), symbols, exact, site_properties=structure.site_properties)
 
 
+def _is_safe(structure: Structure, numbers: NDArray[np.int64], n_operations: int) -> bool:
+    """Tell whether a crystal is already as it should be; then its frame must not jump to an equivalent one."""
+    cell = (structure.lattice.matrix, structure.frac_coords, numbers)
+    try:
+        exact = spglib.get_symmetry_dataset(cell, symprec=_EXACT)
+    except spglib.SpglibError:
+        return False
+    if exact is None or len(exact.rotations) != n_operations:
+        return False
+    columns = structure.lattice.matrix.T
+    turns = columns @ exact.rotations @ np.linalg.inv(columns)
+    cubic = np.isclose(np.abs(turns), np.round(np.abs(turns)), atol=_EXACT).all(axis=(1, 2))
+    angles = np.arccos(np.clip(turns[:, 0, 0], -1, 1)) * 6 / np.pi
+    prism = np.isclose(np.abs(turns[:, 2, 2]), 1, atol=_EXACT) & np.isclose(angles, np.round(angles), atol=1e-4)
+    fractions = exact.translations * 2 * _DENOMINATOR
+    return bool((cubic | prism).all() and np.allclose(fractions, np.round(fractions), atol=1e-4))
+
+
 def _dataset(
     structure: Structure, hand: float, coords: NDArray[np.float64], numbers: NDArray[np.int64], symprec: float
 ) -> spglib.SpglibDataset:
@@ -103,3 +126,35 @@ def _dataset(
             f"{structure.composition.reduced_formula}: {why} (symprec {symprec} Å): are atoms on top of each other?",
         )
     return dataset
+
+
+def primitive_cell(structure: Structure, symprec: float) -> Structure:
+    """Give the smallest cell of a crystal, standardised like :func:`symmetry_safe`.
+
+    A conventional cell costs pw.x more than its atoms: in cells that are not primitive it does not use operations with
+    fractional translations, and finds 24 instead of 48 in silicon.
+
+    Parameters
+    ----------
+    structure : pymatgen.core.Structure
+        Ordered; site properties (moments) are not looked at and are lost.
+    symprec : float
+        Å.
+
+    Returns
+    -------
+    pymatgen.core.Structure
+        Volume per atom as it was.
+
+    Raises
+    ------
+    DftError
+        301 as :func:`symmetry_safe`.
+    """
+    safe = symmetry_safe(structure, symprec)
+    symbols = [site.specie.symbol for site in safe]
+    kinds = sorted(set(symbols))
+    cell = (safe.lattice.matrix, safe.frac_coords, [kinds.index(symbol) for symbol in symbols])
+    found = spglib.standardize_cell(cell, to_primitive=True, no_idealize=True, symprec=1e-4)
+    matrix, coords, numbers = found
+    return symmetry_safe(Structure(matrix, [kinds[number] for number in numbers], coords), 1e-4)
