@@ -52,6 +52,7 @@ _OURS = {
     "workflows.report.collect": ("ReportError",),
     "workflows.reference": ("ReferenceSetError",),
     "workflows.causes": ("CausedError",),
+    "dft_inputs.causes": ("DftError",),
 }
 
 

@@ -1,0 +1,223 @@
+"""What runs inside pw.x jobs: preflight, the run with its recovery, and the document. Imported by jobs as they run."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dft_inputs.checks import check_structure_for_dft
+from jobflow import CURRENT_JOB
+from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
+
+from dft_inputs.causes import DftError
+from dft_inputs.espresso.document import PwDocument
+from dft_inputs.espresso.inputs import make_input
+from dft_inputs.espresso.kpoints import k_mesh
+from dft_inputs.espresso.relax import relax
+from dft_inputs.espresso.run import run_pw
+from workflows.engines.espresso.machine import Machine, machine
+from workflows.runtime.settings import load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pymatgen.core import Structure
+
+    from dft_inputs.espresso.inputs import Calculation
+    from dft_inputs.espresso.record import Correction
+    from dft_inputs.espresso.run import PwRun
+
+
+def relax_here(
+    structure: Structure,
+    protocol: str,
+    directory: Path,
+    *,
+    prev_dir: str | Path | None = None,
+    pw: dict[str, Any] | None = None,
+    label: str = "relax",
+) -> PwDocument:
+    """Relax positions and cell on this machine.
+
+    Parameters
+    ----------
+    structure : pymatgen.core.Structure
+    protocol : str
+    directory : pathlib.Path
+    prev_dir : path, optional
+        Of an earlier attempt, which is gone on with.
+    pw : dict, optional
+        Values by ``"namelist.key"`` that differ from the protocol's.
+    label : str
+
+    Raises
+    ------
+    DftError
+        With the cause.
+    """
+    here = machine(protocol)
+    refuse(structure, here)
+    done = relax(
+        structure,
+        here.protocol,
+        here.family,
+        directory,
+        here.command,
+        prev_dir=None if prev_dir is None else Path(prev_dir),
+        overrides=pw,
+    )
+    runs = [done.final]
+    return _document(here, runs, directory, done.corrections, label, n_steps=done.n_ionic_steps)
+
+
+def run_here(
+    structure: Structure,
+    protocol: str,
+    calculation: Calculation,
+    directory: Path,
+    *,
+    prev_dir: str | Path | None = None,
+    label: str = "static",
+    **options: Any,
+) -> PwDocument:
+    """Run pw.x once (and again after each correction) on this machine.
+
+    Parameters
+    ----------
+    structure : pymatgen.core.Structure
+    protocol : str
+    calculation : {"scf", "relax"}
+    directory : pathlib.Path
+    prev_dir : path, optional
+        Of an earlier attempt, which is gone on with.
+    label : str
+    **options
+        To :func:`dft_inputs.espresso.inputs.make_input`.
+
+    Raises
+    ------
+    DftError
+        With the cause.
+    """
+    here = machine(protocol)
+    refuse(structure, here)
+    inp = make_input(structure, here.protocol, here.family, calculation, **options)
+    done = run_pw(
+        inp,
+        directory,
+        here.command,
+        restart_from=None if prev_dir is None else Path(prev_dir),
+        keep_density=False,
+    )
+    return _document(here, [done], directory, done.corrections, label)
+
+
+def band_gap_here(
+    structure: Structure,
+    protocol: str,
+    directory: Path,
+    density_factor: float,
+    *,
+    prev_dir: str | Path | None = None,
+    pw: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Compute the Kohn-Sham gap: an scf, then its charge density on a denser mesh with empty bands.
+
+    Returns
+    -------
+    dict
+        ``band_gap_ev`` (0 for a metal), ``direct``, ``vbm_ev``, ``cbm_ev``, ``mesh`` and ``how``.
+
+    Raises
+    ------
+    DftError
+        With the cause.
+    """
+    here = machine(protocol)
+    refuse(structure, here)
+    scf = make_input(structure, here.protocol, here.family, "scf", extra=pw)
+    earlier = None if prev_dir is None else Path(prev_dir) / "scf"
+    first = run_pw(scf, directory / "scf", here.command, restart_from=earlier)
+    elements = [element.symbol for element in structure.composition.elements]
+    mesh = k_mesh(first.inp.structure, here.protocol.spacing_for(elements) / density_factor)
+    bands = make_input(first.inp.structure, here.protocol, here.family, "nscf", refine=False, mesh=mesh, extra=pw)
+    done = run_pw(bands, directory / "nscf", here.command, restart_from=directory / "scf", keep_density=False)
+    gap = done.output.gap
+    if gap is None:
+        raise DftError(611, f"{directory / 'nscf'}: no empty band was printed")
+    return {
+        "band_gap_ev": gap.bandgap_ev,
+        "direct": gap.is_direct,
+        "vbm_ev": gap.vbm_ev,
+        "cbm_ev": gap.cbm_ev,
+        "mesh": list(mesh),
+        "how": f"pw.x, Kohn-Sham gap with {here.protocol.functional} on a Γ-centred mesh of "
+        f"{' × '.join(map(str, mesh))} k-points; such gaps are too small as a rule",
+    }
+
+
+def relax_kept(structure: Structure, protocol: str, key: str) -> PwDocument:
+    """Relax in a directory that the structure alone decides, so that an interrupted relaxation goes on where it was.
+
+    Parameters
+    ----------
+    structure : pymatgen.core.Structure
+    protocol : str
+    key : str
+        Reference key: what decides energies.
+    """
+    content = repr((key, structure.lattice.matrix.round(6).tolist(), structure.species, structure.frac_coords.round(6)))
+    name = hashlib.sha256(content.encode()).hexdigest()[:16]
+    formula = structure.composition.reduced_formula
+    directory = load_settings().data_dir / "references" / "runs" / key.replace(":", "_") / f"{formula}-{name}"
+    return relax_here(structure, protocol, directory, prev_dir=directory if directory.is_dir() else None)
+
+
+def primitive(structure: Structure, protocol: str) -> Structure:
+    """Give the symmetrised primitive cell."""
+    symprec = machine(protocol).protocol.symprec
+    return SpacegroupAnalyzer(structure, symprec=symprec).get_primitive_standard_structure()
+
+
+def refuse(structure: Structure, here: Machine) -> None:
+    """Refuse what can be refused before anything is submitted.
+
+    Raises
+    ------
+    DftError
+        With the cause of the first problem, and all of them in words.
+    """
+    here.command.require()
+    refusals = check_structure_for_dft(structure, here.protocol, here.family, memory_gb=here.command.memory_gb)
+    if refusals:
+        raise DftError(refusals[0].code, "; ".join(refusal.message for refusal in refusals))
+
+
+def _document(
+    here: Machine,
+    runs: Sequence[PwRun],
+    directory: Path,
+    corrections: Sequence[Correction],
+    label: str,
+    *,
+    n_steps: int | None = None,
+) -> PwDocument:
+    last = runs[-1]
+    elements = [element.symbol for element in last.output.structure.composition.elements]
+    job = getattr(CURRENT_JOB, "job", None)
+    plus_u = "+U" if here.protocol.hubbard_u_ev else ""
+    document = PwDocument.from_runs(
+        [(run.output, run.directory) for run in runs],
+        last.inp,
+        directory,
+        uuid=None if job is None else job.uuid,
+        task_label=label,
+        run_type=here.protocol.functional + plus_u,
+        pseudopotentials=here.family.provenance(elements),
+        protocol={"name": here.protocol.name, "sha256": here.protocol.sha256()},
+        corrections=[asdict(correction) for correction in corrections],
+        comparable=all(correction.comparable for correction in corrections),
+    )
+    return document if n_steps is None else document.model_copy(update={"n_steps": n_steps})
