@@ -1,4 +1,4 @@
-"""Fixtures that every test may use: a database of its own, over TCP, on a server that the test session started."""
+"""Fixtures that every test may use: a database of its own, over TCP, and Quantum ESPRESSO with pseudopotentials."""
 
 from __future__ import annotations
 
