@@ -139,8 +139,8 @@ def estimate(inp: PwInput, family: Family, *, processes: int = 1, pools: int = 1
 def choose_pools(n_k_points: int, processes: int) -> int:
     """Choose how many pools to make of some processes.
 
-    k-points need no communication, so as many pools as there are processes are best, as long as each gets a k-point;
-    among those that do, the one that leaves the fewest processes waiting for the last pool wins, then the larger.
+    Pools do not talk to one another, processes inside a pool do at every transform: a pool of n processes is taken to
+    be √n times as fast as one. What counts is when the last pool is done; of equals the larger number wins.
 
     Parameters
     ----------
@@ -156,23 +156,12 @@ def choose_pools(n_k_points: int, processes: int) -> int:
     Examples
     --------
     >>> choose_pools(10, 4), choose_pools(1, 16), choose_pools(6, 6)
-    (2, 1, 6)
+    (4, 1, 6)
     """
     if n_k_points < 1 or processes < 1:
         raise ValueError(f"{n_k_points} k-points on {processes} processes: both must be at least 1")
     possible = [n for n in range(1, min(n_k_points, processes) + 1) if processes % n == 0]
-    return min(
-        possible, key=lambda pools: (_idle(n_k_points, pools) + _COMMUNICATION * (processes // pools - 1), -pools)
-    )
-
-
-_COMMUNICATION = 0.1
-"""Part of its time that each further process in a pool is taken to lose in talking to the others."""
-
-
-def _idle(n_k_points: int, pools: int) -> float:
-    """Part of the time that an average pool waits for the slowest."""
-    return 1 - n_k_points / (pools * ceil(n_k_points / pools))
+    return min(possible, key=lambda pools: (ceil(n_k_points / pools) / sqrt(processes // pools), -pools))
 
 
 def _bands(inp: PwInput, family: Family) -> int:

@@ -89,13 +89,13 @@ def _dioxygen(structure: Structure) -> set[int]:
     oxygens = [index for index, site in enumerate(structure) if site.specie.symbol == "O"]
     if not oxygens:
         return set()
-    neighbours = structure.get_all_neighbors(MAX_DIOXYGEN_ANGSTROM, sites=[structure[i] for i in oxygens])
-    # ozone and its kin have two: they are closed shells
-    return {
-        index
-        for index, near in zip(oxygens, neighbours, strict=True)
-        if [other.specie.symbol for other in near] == ["O"]
-    }
+    partners: dict[int, list[int]] = {}
+    near = structure.get_all_neighbors(MAX_DIOXYGEN_ANGSTROM, sites=[structure[i] for i in oxygens])
+    for index, others in zip(oxygens, near, strict=True):
+        if all(other.specie.symbol == "O" for other in others):
+            partners[index] = [other.index for other in others]
+    # two that have each other and nobody else: ozone and its kin are closed shells
+    return {i for i, own in partners.items() if len(own) == 1 and partners.get(own[0]) == [i]}
 
 
 def _collinear(value: object) -> float:
