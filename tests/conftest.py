@@ -1,4 +1,7 @@
-"""Fixtures that every test may use: a database of its own, over TCP, and Quantum ESPRESSO with pseudopotentials."""
+"""Fixtures that every test may use: a database of its own, over TCP.
+
+Those of Quantum ESPRESSO and of the stand-in for VASP lie in ``tests/support``.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pymongo
@@ -21,17 +23,10 @@ from workflows.runtime.store import Store, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-sys.path.append(str(Path(__file__).parent / "support"))
-from vasp_stand_in.fixtures import (
-    vasp_model as vasp_model,  # noqa: PLC0414 - pytest finds fixtures here
-)
-from vasp_stand_in.fixtures import (
-    vasp_potcars as vasp_potcars,  # noqa: PLC0414
-)
-from vasp_stand_in.fixtures import (
-    vasp_stand_in as vasp_stand_in,  # noqa: PLC0414
-)
+pytest_plugins = ("espresso_fixtures", "vasp_stand_in.fixtures")
+"""In ``tests/support``, which pytest puts on the path."""
 
 
 @pytest.fixture(scope="session")
