@@ -145,7 +145,7 @@ class Writer:
         self.electrons = electrons
         self.began = time.monotonic()
         names = ("vasprun.xml", "OUTCAR", "OSZICAR", "XDATCAR")
-        self.xml, self.outcar, self.oszicar, self.xdatcar = (Path(name).open("w") for name in names)
+        self.xml, self.outcar, self.oszicar, self.xdatcar = (Path(name).open("w") for name in names)  # noqa: SIM115
         Path("CONTCAR").write_text("")
         self._begin()
 
@@ -247,6 +247,7 @@ class Writer:
             out.write(
                 f"\n----------------------------------- Iteration {number:6d}({cycle:4d})  ------------------------\n\n"
             )
+            out.write(f" number of electron   {i.n_electrons:12.7f} magnetization\n")
             out.write(f"      LOOP:  cpu time {seconds / n_scf:9.4f}: real time {seconds / n_scf:9.4f}\n")
         if unconverged:
             out.write(

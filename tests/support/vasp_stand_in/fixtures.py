@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).resolve().parent
 
+COMMAND = f"{sys.executable} {HERE / 'vasp_std'}"
+"""What starts the stand-in."""
+
 
 @dataclass(frozen=True)
 class StandIn:
@@ -67,12 +70,11 @@ def vasp_potcars(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def vasp_stand_in(vasp_model: Path, vasp_potcars: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
     """Configure this machine as one where the stand-in is VASP."""
-    command = f"{sys.executable} {HERE / 'vasp_std'}"
     faults = tmp_path / "faults.json"
     monkeypatch.setenv("VASP_STAND_IN_SOCKET", str(vasp_model))
     monkeypatch.setenv("VASP_STAND_IN_FAULTS", str(faults))
-    monkeypatch.setenv("NUCLEATE_VASP__COMMAND", command)
+    monkeypatch.setenv("NUCLEATE_VASP__COMMAND", COMMAND)
     monkeypatch.setenv("NUCLEATE_VASP__PSEUDOS", str(vasp_potcars))
     monkeypatch.setenv("NUCLEATE_VASP__POLL_SECONDS", "0.05")
     monkeypatch.setenv("NUCLEATE_VASP__CHECK_SECONDS", "0.2")
-    return StandIn(command, vasp_potcars, faults)
+    return StandIn(COMMAND, vasp_potcars, faults)
