@@ -10,9 +10,6 @@ if TYPE_CHECKING:
 ENGINES = ("mlip", "vasp", "espresso")
 """Names a campaign may give."""
 
-BUILT = ("mlip", "espresso")
-"""Those that exist."""
-
 
 def make_engine(name: str, protocol: str) -> Engine:
     """Make an engine.
@@ -26,7 +23,7 @@ def make_engine(name: str, protocol: str) -> Engine:
     Raises
     ------
     ValueError
-        If the engine is not built, or name or protocol is unknown.
+        If name or protocol is unknown.
     """
     if name == "mlip":
         from workflows.engines.mlip import MlipEngine
@@ -36,6 +33,8 @@ def make_engine(name: str, protocol: str) -> Engine:
         from workflows.engines.espresso.engine import EspressoEngine
 
         return EspressoEngine(protocol)
-    if name in ENGINES:
-        raise ValueError(f"engine {name!r} is not built yet; {', '.join(BUILT)} is")
+    if name == "vasp":
+        from workflows.engines.vasp import VaspEngine
+
+        return VaspEngine(protocol)
     raise ValueError(f"unknown engine {name!r}: known are {', '.join(ENGINES)}")

@@ -56,7 +56,7 @@ BAD_FILES = {
         "targets.band_gap",
         "mlip",
     ),
-    "an engine that is not built": (GOOD + "engine: vasp\n", "line 5", "vasp", "not built"),
+    "an element without a potential": (GOOD.replace("Mg-O", "Fr-O") + "engine: vasp\n", "Fr: MPRelaxSet has no POTCAR"),
     "no such generator": (GOOD + "generator: ion_exchang\n", "line 5", "did you mean ion_exchange?"),
     "no such option of a generator": (
         GOOD + "generator: [{name: random, options: {colour: red}}]\n",
