@@ -26,6 +26,8 @@ from dft_inputs.espresso.record import CRASH, ERRORS, FAILED, INPUT, OUTPUT, Run
 from dft_inputs.walltime import seconds_left
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from dft_inputs.espresso.command import PwCommand
 
 GRACE = 10.0
@@ -239,10 +241,28 @@ def _scratch_of(directory: Path, scratch: str) -> Path:
 
 
 def _probe(outdir: Path) -> None:
-    try:
+    with storage_errors(outdir, every=True):
         outdir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=outdir) as file:
             file.write(b"\0" * 4096)
+
+
+@contextlib.contextmanager
+def storage_errors(where: Path, *, every: bool = False) -> Iterator[None]:
+    """Give a full disk (202) and refused access (206) as causes.
+
+    Parameters
+    ----------
+    where : pathlib.Path
+        What is being written to.
+    every : bool
+        Whether every other failure of the system is one to write there (206), or none of this (passed on).
+    """
+    try:
+        yield
     except OSError as why:
-        full = why.errno in {errno.ENOSPC, errno.EDQUOT}
-        raise DftError(202 if full else 206, f"{outdir}: can't be written: {why.strerror}") from why
+        if why.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise DftError(202, f"{where}: {why.strerror}") from why
+        if every or why.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+            raise DftError(206, f"{where}: can't be written: {why.strerror}") from why
+        raise

@@ -14,7 +14,7 @@ from dft_inputs.espresso.diagnose import diagnose_pw
 from dft_inputs.espresso.estimate import estimate
 from dft_inputs.espresso.handlers import WalltimeMonitor, default_handlers
 from dft_inputs.espresso.handlers.base import archive
-from dft_inputs.espresso.job import PwJob, bring_home
+from dft_inputs.espresso.job import PwJob, bring_home, storage_errors
 from dft_inputs.espresso.outputs import read_pw
 from dft_inputs.espresso.pw_input import PwInput
 from dft_inputs.espresso.record import INPUT, RunRecord
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 POLL = 0.2
 """s between looks at whether pw.x is done."""
 
+_MANY = 100
+
 LOOK_EVERY = 5
 """Polls between looks at the wall-time."""
-
-_GIB = 1024.0**3
 
 
 @dataclass(frozen=True)
@@ -117,24 +117,38 @@ def run_pw(
     """
     directory = directory.absolute()
     _require_memory(inp, command, family)
-    directory.mkdir(parents=True, exist_ok=True)
-    record = RunRecord(
-        calculation=inp.calculation, pressure_tolerance_kbar=pressure_tolerance_kbar, max_corrections=max_corrections
-    )
-    inp = inp.changed({"control.outdir": "./out"})
-    if restart_from is not None:
-        inp, record = _go_on(inp, record, restart_from.absolute(), directory)
-    archive(directory)
-    inp.write(directory / INPUT)
-    record.write(directory)
-    job = PwJob(command, keep_density)
-    every: Sequence[ErrorHandler] = default_handlers() if handlers is None else handlers
+    with storage_errors(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        record = RunRecord(
+            calculation=inp.calculation,
+            pressure_tolerance_kbar=pressure_tolerance_kbar,
+            max_corrections=max_corrections,
+        )
+        inp = inp.changed({"control.outdir": "./out"})
+        if restart_from is not None:
+            inp, record = _go_on(inp, record, restart_from.absolute(), directory)
+        archive(directory)
+        inp.write(directory / INPUT)
+        record.write(directory)
+        _supervise(directory, PwJob(command, keep_density), default_handlers() if handlers is None else handlers)
+    return finished(directory)
+
+
+def _supervise(directory: Path, job: PwJob, handlers: Sequence[ErrorHandler]) -> None:
+    """Let custodian run it.
+
+    Raises
+    ------
+    DftError
+        With the cause, where custodian itself gives up.
+    """
+    record = RunRecord.read(directory)
     custodian = Custodian(
-        [WalltimeMonitor(), *every],
+        [WalltimeMonitor(), *handlers],
         [job],
         directory=str(directory),
         # our handlers keep the budget, and stop before custodian would change an input that nobody runs any more
-        max_errors=len(record.corrections) + max_corrections + 1,
+        max_errors=1 + (record.max_corrections or _MANY),
         polling_time_step=POLL,
         monitor_freq=LOOK_EVERY,
         checkpoint=False,
@@ -146,7 +160,6 @@ def run_pw(
         _give_up(directory, str(why))
     finally:
         job.terminate(directory)
-    return finished(directory)
 
 
 def finished(directory: Path) -> PwRun:
@@ -204,6 +217,6 @@ def _go_on(inp: PwInput, record: RunRecord, earlier: Path, directory: Path) -> t
 def _require_memory(inp: PwInput, command: PwCommand, family: Family | None) -> None:
     if command.memory_gb is None or family is None:
         return
-    needed = estimate(inp, family, processes=command.processes, pools=command.pools).memory_bytes / _GIB
+    needed = estimate(inp, family, processes=command.processes, pools=command.pools).memory_gb
     if needed > command.memory_gb:
-        raise DftError(304, f"about {needed:.1f} GiB of memory are needed, {command.memory_gb:g} GiB may be used")
+        raise DftError(304, f"about {needed:.1f} GB of memory are needed, {command.memory_gb:g} GB may be used")
