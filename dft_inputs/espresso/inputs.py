@@ -60,8 +60,8 @@ def make_input(
         Only names, valences and cutoffs are looked at; :meth:`Family.require` looks at the files.
     calculation : {"scf", "relax", "vc-relax", "nscf", "bands"}
     occupations : {"smearing", "fixed"}, optional
-        Default ``smearing``: right for a metal, and as long as the gap is several times as wide as the smearing, no
-        harm to an insulator. ``fixed`` only where an earlier run of this crystal showed a gap.
+        Default ``smearing``, of the protocol's kind for these elements: right for a metal, and no harm to an insulator.
+        ``fixed`` only where an earlier run of this crystal showed a gap.
     spin : {"by_element", "on", "off"}, optional
         Default: the protocol's.
     hubbard_u_ev : mapping of str to float, optional
@@ -110,7 +110,8 @@ def make_input(
         "ecutrho": wave * max(4.0, cutoffs.ecutrho_ry / cutoffs.ecutwfc_ry),
     }
     electrons = family.valence_electrons(crystal.composition.get_el_amt_dict())
-    system |= _occupations(occupations or "smearing", protocol, electrons, polarised=moments is not None)
+    smearing = protocol.smearing_for(elements)
+    system |= _occupations(occupations or "smearing", smearing, electrons, polarised=moments is not None)
     if moments is not None:
         system["nspin"] = 2
     if calculation in {"nscf", "bands"}:
@@ -168,13 +169,10 @@ def _control(
     return control
 
 
-def _occupations(kind: str, protocol: PwProtocol, electrons: float, *, polarised: bool) -> dict[str, Any]:
-    if kind == "smearing":
-        return {
-            "occupations": "smearing",
-            "smearing": protocol.smearing,
-            "degauss": _short(protocol.smearing_ev / RY_EV),
-        }
+def _occupations(occupations: str, smearing: tuple[str, float], electrons: float, *, polarised: bool) -> dict[str, Any]:
+    if occupations == "smearing":
+        kind, width = smearing
+        return {"occupations": "smearing", "smearing": kind, "degauss": _short(width / RY_EV)}
     if polarised or round(electrons) % 2:
         raise DftError(
             _SMEARING_NEEDED,

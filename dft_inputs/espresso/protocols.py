@@ -24,12 +24,18 @@ if TYPE_CHECKING:
 NAMES = ("fast", "balanced", "stringent")
 """Protocols that ship."""
 
-NONMETALS = frozenset({"H", "C", "N", "O", "F", "P", "S", "Cl", "Se", "Br", "I", "He", "Ne", "Ar", "Kr", "Xe", "Rn"})
-"""A crystal without any of them is most likely a metal and gets the denser mesh. One with them can be a metal as well
+# fmt: off
+NOT_METALS = frozenset({
+    "H", "C", "N", "O", "F", "P", "S", "Cl", "Se", "Br", "I", "At", "He", "Ne", "Ar", "Kr", "Xe", "Rn",
+    "B", "Si", "Ge", "As", "Sb", "Te",
+})
+# fmt: on
+"""Nonmetals and metalloids. A crystal without any of them is most likely a metal. One with them may be a metal as well
 (TiN): nothing goes wrong then, for all get smearing, but its energy is known less well."""
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Smearing = Literal["cold", "gaussian", "methfessel-paxton", "fermi-dirac"]
 
 
 class PwProtocol(BaseModel):
@@ -51,8 +57,10 @@ class PwProtocol(BaseModel):
 
     kpoint_spacing: Positive
     kpoint_spacing_metal: Positive
-    smearing: Literal["cold", "gaussian", "methfessel-paxton", "fermi-dirac"]
+    smearing: Smearing
     smearing_ev: Positive
+    smearing_metal: Smearing
+    smearing_metal_ev: Positive
 
     spin: Spin
     hubbard_u_ev: dict[str, Annotated[float, Field(ge=0)]]
@@ -84,7 +92,13 @@ class PwProtocol(BaseModel):
 
     def spacing_for(self, elements: Iterable[str]) -> float:
         """Give the k-point spacing (1/Å) for a crystal of these elements."""
-        return self.kpoint_spacing_metal if NONMETALS.isdisjoint(elements) else self.kpoint_spacing
+        return self.kpoint_spacing_metal if NOT_METALS.isdisjoint(elements) else self.kpoint_spacing
+
+    def smearing_for(self, elements: Iterable[str]) -> tuple[str, float]:
+        """Give the kind and the width (eV) of smearing for a crystal of these elements."""
+        if NOT_METALS.isdisjoint(elements):
+            return self.smearing_metal, self.smearing_metal_ev
+        return self.smearing, self.smearing_ev
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, JSON-compatible."""

@@ -23,7 +23,8 @@ def test_each_protocol_is_at_least_as_careful_as_the_one_before():
     fast, balanced, stringent = (load_protocol(name) for name in NAMES)
     for loose, tight in ((fast, balanced), (balanced, stringent)):
         for key in (
-            "kpoint_spacing", "kpoint_spacing_metal", "smearing_ev", "scf_energy_ev_per_atom", "energy_ev_per_atom",
+            "kpoint_spacing", "kpoint_spacing_metal", "smearing_metal_ev", "scf_energy_ev_per_atom",
+            "energy_ev_per_atom",
             "force_ev_per_angstrom", "pressure_kbar", "final_pressure_kbar", "phonon_fmax", "eos_fmax",
             "phonon_scf_energy_ev_per_atom",
         ):  # fmt: skip
@@ -47,12 +48,14 @@ def test_hashes_tell_apart_what_decides_numbers_and_nothing_else():
     assert fast.changed(description="other words", name="mine").sha256() == fast.sha256()
     assert fast.changed(phonon_fmax=0.001).sha256() != fast.sha256()
     assert fast.changed(phonon_fmax=0.001, max_ionic_steps=7).energies_sha256() == fast.energies_sha256()
-    for change in ({"smearing_ev": 0.2}, {"hubbard_u_ev": {"Fe": 5.3}}, {"cutoff_hint": "high"}, {"spin": "on"}):
+    for change in ({"smearing_ev": 0.3}, {"hubbard_u_ev": {"Fe": 5.3}}, {"cutoff_hint": "high"}, {"spin": "on"}):
         assert fast.changed(**change).energies_sha256() != fast.energies_sha256()
 
 
-def test_metals_get_more_k_points():
+def test_likely_metals_get_more_k_points_and_wider_smearing():
     fast = load_protocol("fast")
+    assert fast.smearing_for(["Al", "Mg"]) == ("cold", fast.smearing_metal_ev)
+    assert fast.smearing_for(["Mg", "Si"]) == ("gaussian", fast.smearing_ev)
     assert fast.spacing_for(["Al", "Mg"]) == fast.kpoint_spacing_metal < fast.kpoint_spacing
     assert fast.spacing_for(["Mg", "O"]) == fast.kpoint_spacing
 
@@ -68,7 +71,7 @@ def test_a_file_of_ones_own_is_read_back_as_written(tmp_path):
         (text().replace("cutoff_factor: 1.0", "cutoff_factor: 0.7"), "cutoff_factor"),
         (text().replace("kpoint_spacing: 0.28", "kpoint_spacing: 0"), "kpoint_spacing"),
         (text().replace("1.0e-8", "1e-8"), "scf_energy_ev_per_atom"),  # to YAML 1.1 that is a string
-        (text().replace("smearing: cold", "smearing: warm"), "smearing"),
+        (text().replace("smearing: gaussian", "smearing: warm"), "smearing"),
         (text().replace("spin: by_element", "spin: yes"), "spin"),
         (text() + "\nsmearing_meV: 20\n", "smearing_meV"),
         (text().replace("functional: PBE", "#"), "functional"),
