@@ -59,7 +59,13 @@ LOG_RULES: tuple[LogRule, ...] = (
         r"TERM_RUNLIMIT",
         r"exceeded (its )?(hard )?wall ?(clock )?(time|limit)",
     ),
-    _rule(202, r"No space left on device", r"[Dd]isk quota exceeded", r"Not enough space on disk"),
+    _rule(
+        202,
+        r"No space left on device",
+        r"[Dd]isk quota exceeded",
+        r"Not enough space on disk",
+        r"SIGXFSZ|[Ff]ile size limit exceeded",
+    ),
     _rule(
         203,
         r"command not found",

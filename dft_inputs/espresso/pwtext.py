@@ -124,7 +124,7 @@ def runs_of(text: Text) -> list[PwText]:
 
 
 def latest_run(texts: Sequence[Text]) -> tuple[PwText, list[PwText]] | None:
-    """Choose the run that was begun last.
+    """Choose the run that was begun last: the last one of a file, and of several files the one with the latest start.
 
     Parameters
     ----------
@@ -136,11 +136,11 @@ def latest_run(texts: Sequence[Text]) -> tuple[PwText, list[PwText]] | None:
     tuple of PwText and list of PwText, or None
         The run, and all others.
     """
-    runs = [run for text in texts for run in reversed(runs_of(text))]
-    if not runs:
+    of_files = [runs_of(text) for text in texts]
+    if not of_files:
         return None
-    latest = max(runs, key=lambda run: run.started)
-    return latest, [run for run in runs if run is not latest]
+    latest = max((runs[-1] for runs in of_files), key=lambda run: run.started)
+    return latest, [run for runs in of_files for run in runs if run is not latest]
 
 
 def crash_entry(text: Text) -> ErrorBlock | None:

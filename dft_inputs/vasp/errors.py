@@ -21,6 +21,7 @@ SUGGESTIONS: dict[int, str] = {
     "built with)",
     206: "permission to write to the run directory",
     207: "POTCAR with the elements of POSCAR in their order",
+    208: "the POTCAR library installed anew, or another POTCAR of that element",
     209: "NCORE = 1 (and no NPAR), KPAR = 1",
     210: "the same again; if it comes back, `ulimit -s unlimited`, then LREAL = .FALSE.",
     211: "WAVECAR and CHGCAR removed, ISTART = 0, ICHARG = 2",
