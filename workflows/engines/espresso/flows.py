@@ -90,12 +90,12 @@ class PwBulkModulusMaker(Maker):  # type: ignore[misc] # jobflow is untyped
 
 @dataclass
 class PwBandGapMaker(_PwMaker):
-    """Kohn-Sham gap of the relaxed crystal: an scf, then a denser mesh with empty bands from its charge density.
+    """Kohn-Sham gap of the relaxed crystal: an scf on a denser mesh than the protocol's, with empty bands.
 
     Parameters
     ----------
     density_factor : float
-        How much finer the second mesh is along each direction.
+        How much finer the mesh is along each direction.
     """
 
     name: str = "band gap"

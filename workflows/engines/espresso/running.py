@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dft_inputs.checks import check_structure_for_dft
 from jobflow import CURRENT_JOB
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from dft_inputs.causes import DftError
+from dft_inputs.checks import check_structure_for_dft
 from dft_inputs.espresso.document import PwDocument
 from dft_inputs.espresso.inputs import make_input
 from dft_inputs.espresso.kpoints import k_mesh
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from dft_inputs.espresso.inputs import Calculation
     from dft_inputs.espresso.record import Correction
     from dft_inputs.espresso.run import PwRun
+
+_EMPTY_BANDS, _EMPTY_SHARE = 4, 0.2
+"""Bands above the filled ones: at least so many, and at least this share of the filled."""
 
 
 def relax_here(
@@ -123,7 +127,7 @@ def band_gap_here(
     prev_dir: str | Path | None = None,
     pw: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Compute the Kohn-Sham gap: an scf, then its charge density on a denser mesh with empty bands.
+    """Compute the Kohn-Sham gap: an scf on a denser mesh than the protocol's, with empty bands.
 
     Returns
     -------
@@ -137,16 +141,17 @@ def band_gap_here(
     """
     here = machine(protocol)
     refuse(structure, here)
-    scf = make_input(structure, here.protocol, here.family, "scf", extra=pw)
-    earlier = None if prev_dir is None else Path(prev_dir) / "scf"
-    first = run_pw(scf, directory / "scf", here.command, restart_from=earlier)
+    coarse = make_input(structure, here.protocol, here.family, "scf")
     elements = [element.symbol for element in structure.composition.elements]
-    mesh = k_mesh(first.inp.structure, here.protocol.spacing_for(elements) / density_factor)
-    bands = make_input(first.inp.structure, here.protocol, here.family, "nscf", refine=False, mesh=mesh, extra=pw)
-    done = run_pw(bands, directory / "nscf", here.command, restart_from=directory / "scf", keep_density=False)
+    mesh = k_mesh(coarse.structure, here.protocol.spacing_for(elements) / density_factor)
+    occupied = ceil(here.family.valence_electrons(structure.composition.get_el_amt_dict()) / 2)
+    empty = {"system.nbnd": occupied + max(_EMPTY_BANDS, ceil(_EMPTY_SHARE * occupied))}
+    inp = make_input(structure, here.protocol, here.family, "scf", mesh=mesh, extra={**empty, **(pw or {})})
+    earlier = None if prev_dir is None else Path(prev_dir)
+    done = run_pw(inp, directory, here.command, restart_from=earlier, keep_density=False)
     gap = done.output.gap
     if gap is None:
-        raise DftError(611, f"{directory / 'nscf'}: no empty band was printed")
+        raise DftError(611, f"{directory}: no empty band was printed")
     return {
         "band_gap_ev": gap.bandgap_ev,
         "direct": gap.is_direct,
