@@ -33,6 +33,7 @@ from dft_inputs.files import NoRunError
 from dft_inputs.pseudos import load_family
 
 if TYPE_CHECKING:
+    from dft_inputs.espresso.protocols import PwProtocol
     from dft_inputs.espresso.pw_input import PwInput
 
 GPA = 1e-24 * kJ
@@ -42,9 +43,8 @@ VOLUMES = np.linspace(0.94, 1.06, 7)
 DEFAULT = ("Al", "Si", "Ar", "Rb", "Sr", "Ca", "K", "Be", "Mg")
 
 
-def measure(symbol: str, protocol_name: str, work: Path, command: PwCommand) -> dict[str, Any]:
+def measure(symbol: str, protocol: PwProtocol, work: Path, command: PwCommand) -> dict[str, Any]:
     """Compute one element's curve and its Δ."""
-    protocol = load_protocol(protocol_name)
     family = load_family(protocol.family)
     family.require([symbol])
     start = AseAtomsAdaptor.get_structure(dcdft[symbol]).get_primitive_structure()
@@ -96,10 +96,11 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path(".cache/espresso-delta"))
     parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
-    work = options.work.absolute() / options.protocol
+    protocol = load_protocol(options.protocol)
+    work = options.work.absolute() / f"{protocol.name}-{protocol.sha256()[:8]}"  # what is kept belongs to its settings
     rows = []
     with ThreadPoolExecutor(options.processes) as pool:  # each waits for a pw.x process of its own
-        futures = [pool.submit(measure, e, options.protocol, work, PwCommand()) for e in options.elements]
+        futures = [pool.submit(measure, e, protocol, work, PwCommand()) for e in options.elements]
         for future in futures:
             row = future.result()
             rows.append(row)
