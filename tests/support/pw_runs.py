@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -220,6 +221,12 @@ ENDINGS: dict[str, Ending] = {
     "bands_without_scf": Ending(211, {"calculation": "nscf"}),
 }
 """By name."""
+
+
+@cache
+def made_once(name: str, base: Path, pw_x: Path, pseudos: Path) -> Path:
+    """Make a run once for whoever asks for it in this process."""
+    return make_run(name, base / name, pw_x, pseudos)
 
 
 def make_run(name: str, directory: Path, pw_x: Path, pseudos: Path) -> Path:

@@ -9,14 +9,13 @@ import re
 import shutil
 import zlib
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pw_runs import ENDINGS, make_run
+from pw_runs import ENDINGS, made_once
 
 from dft_inputs.causes import DFT_CAUSES, DftError
 from dft_inputs.diagnose import diagnose
@@ -30,16 +29,11 @@ pytestmark = pytest.mark.xdist_group("pw-runs")
 SUCCESSES = [name for name, ending in ENDINGS.items() if ending.code == 0]
 
 
-@cache
-def made(name: str, base: Path, pw_x: Path, pseudos: Path) -> Path:
-    return make_run(name, base / name, pw_x, pseudos)
-
-
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory, pw_x, family):
     """Give a function that makes a run once."""
     base = tmp_path_factory.getbasetemp() / "pw-runs"
-    return lambda name: made(name, base, pw_x, family.directory)
+    return lambda name: made_once(name, base, pw_x, family.directory)
 
 
 def copy_of(run: Path, to: Path) -> Path:
