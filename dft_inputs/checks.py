@@ -119,7 +119,7 @@ def check_geometry(structure: Structure) -> list[Refusal]:
 
 
 def _check_distances(structure: Structure) -> list[Refusal]:
-    symbols = [_symbols(site.species)[0] for site in structure]
+    symbols = [min(one.symbol for one in site.species) for site in structure]
     radii = np.array([covalent_radii[atomic_numbers.get(symbol, 0)] for symbol in symbols])
     reach = float(2 * OVERLAP * radii.max())
     centres, neighbours, _, distances = structure.get_neighbor_list(reach, exclude_self=True)
@@ -138,28 +138,24 @@ def _check_distances(structure: Structure) -> list[Refusal]:
     ]
 
 
-def _symbols(species: object) -> list[str]:
-    return sorted(str(getattr(one, "symbol", one)) for one in species)  # type: ignore[attr-defined]
-
-
 def _elements(structure: Structure) -> list[str]:
-    """Give the symbols of what pw.x could know: no dummy sites, no isotopes."""
-    known = (one for one in structure.composition if isinstance(one, Element | Species))
-    return sorted({one.symbol for one in known} - set(_ISOTOPES))
+    """Give the symbols of what pw.x could know: no dummy sites."""
+    return sorted({one.symbol for one in structure.composition if isinstance(one, Element | Species)})
 
 
 def _check_elements(elements: list[str], structure: Structure) -> list[Refusal]:
-    symbols = {one.symbol for one in structure.composition}
+    # pymatgen gives an isotope the symbol of its element; its enumeration's name tells them apart
+    names = {getattr(getattr(one, "element", one), "name", "") for site in structure for one in site.species}
     refusals = [
-        Refusal(302, f"{symbol} ({_ISOTOPES[symbol]}): electrons do not tell isotopes apart; write it as H")
-        for symbol in sorted(symbols & set(_ISOTOPES))
+        Refusal(302, f"{name} ({_ISOTOPES[name]}): electrons do not tell isotopes apart; write it as H")
+        for name in sorted(names & set(_ISOTOPES))
     ]
     dummies = {str(one.symbol) for one in structure.composition if isinstance(one, DummySpecies)}
     refusals += [
         Refusal(302, f"{symbol} is a dummy, no element: leave vacancies out, replace placeholders")
         for symbol in sorted(dummies)
     ]
-    return refusals if elements or refusals else [Refusal(302, "no element that pw.x knows")]
+    return refusals if elements or refusals or not len(structure) else [Refusal(302, "no element that pw.x knows")]
 
 
 def _check_pseudopotentials(elements: list[str], protocol: PwProtocol, family: Family) -> list[Refusal]:
