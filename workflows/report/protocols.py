@@ -146,7 +146,17 @@ def _engine(data: ReportData) -> str:
             ". A force field, not DFT. The screening and the verifying model (CHGNet, SevenNet-0) were both trained on "
             "Materials Project trajectories: a second opinion, not an independent one"
         )
+    families = sorted({name for v in data.verdicts if (name := _family(v.provenance))})
+    if families:
+        text += f". Density-functional theory with pseudopotentials of {', '.join(families)}"
     return text + "."
+
+
+def _family(provenance: dict[str, Any]) -> str:
+    """Name functional and pseudopotentials of a verdict, empty for engines without electrons."""
+    settings = provenance.get("settings", {})
+    pseudos = settings.get("pseudopotentials", {})
+    return f"{pseudos['family']} ({settings['functional']})" if pseudos.get("family") else ""
 
 
 def _phonons(data: ReportData) -> str:

@@ -57,7 +57,10 @@ def judge(
     proposal = ledger.get_candidate(database, candidate)
     causes = attempts.root_cause(database, campaign, round_number, candidate)
     verdict = compose(spec, engine, proposal, gated, phonons, measured, causes)
-    verdict = verdict.model_copy(update={"provenance": provenance(database, spec, engine, proposal, verdict)})
+    traced = provenance(database, spec, engine, proposal, verdict)
+    if gated is not None and verdict.verified:
+        traced["relaxation"] = gated["detail"]  # where it ran, with which pseudopotentials, corrected how
+    verdict = verdict.model_copy(update={"provenance": traced})
     store_verdict(database, verdict)
     return {
         "candidate": candidate,
