@@ -9,6 +9,7 @@ from pymatgen.core import Element
 
 from dft_inputs.causes import DftError
 from dft_inputs.espresso.cells import symmetry_safe
+from dft_inputs.espresso.estimate import estimate
 from dft_inputs.espresso.kpoints import k_mesh
 from dft_inputs.espresso.magnetism import starting_fraction, starting_moments
 from dft_inputs.espresso.pw_input import PwInput, Species
@@ -27,6 +28,9 @@ Calculation = Literal["scf", "relax", "vc-relax", "nscf", "bands"]
 
 OUTDIR = "./out"
 PREFIX = "pw"
+
+MEMORY_FOR_ALL_K_POINTS = 2e9
+"""Bytes; a run that would need more leaves the wave functions of all k-points but the one at work on disk."""
 
 _SMEARING_NEEDED = 306
 _LOWEST_CONV_THR_RY = 1e-13
@@ -143,6 +147,8 @@ def make_input(
         species=species,
         site_labels=labels,
     )
+    if estimate(made, family).memory_bytes > MEMORY_FOR_ALL_K_POINTS:
+        made = made.changed({"control.disk_io": "medium"})
     return made.changed(extra) if extra else made
 
 

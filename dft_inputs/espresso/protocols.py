@@ -82,6 +82,7 @@ class PwProtocol(BaseModel):
     phonon_max_atoms: Count
     phonon_max_displaced_atoms: Count
     phonon_mesh_length: Positive
+    phonon_kpoint_factor: Annotated[float, Field(ge=1.0)]
     phonon_scf_energy_ev_per_atom: Positive
     displacement: Positive
     symprec: Positive
@@ -93,6 +94,10 @@ class PwProtocol(BaseModel):
     def spacing_for(self, elements: Iterable[str]) -> float:
         """Give the k-point spacing (1/Å) for a crystal of these elements."""
         return self.kpoint_spacing_metal if NOT_METALS.isdisjoint(elements) else self.kpoint_spacing
+
+    def phonon_spacing_for(self, elements: Iterable[str]) -> float:
+        """Give the k-point spacing (1/Å) for supercells with displaced atoms."""
+        return self.spacing_for(elements) * self.phonon_kpoint_factor
 
     def smearing_for(self, elements: Iterable[str]) -> tuple[str, float]:
         """Give the kind and the width (eV) of smearing for a crystal of these elements."""

@@ -11,6 +11,7 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
 
 from dft_inputs.causes import DftError
+from dft_inputs.espresso.estimate import estimate
 from dft_inputs.espresso.inputs import make_input
 from dft_inputs.espresso.protocols import NAMES, load_protocol
 from dft_inputs.espresso.pw_input import PwInput
@@ -47,6 +48,14 @@ def test_cutoffs_are_the_familys_for_the_hardest_element(family):
     factor = make_input(NITRIDE, FAST.changed(cutoff_factor=1.11), family, "scf")
     assert factor.get("system.ecutwfc") == 94.0  # 93.24, rounded up
     assert make_input(NITRIDE, FAST, family, "scf", ecutwfc_ry=100.0).get("system.ecutwfc") == 100.0
+
+
+def test_wave_functions_of_large_runs_go_to_disk(family):
+    assert make_input(NITRIDE, FAST, family, "scf").get("control.disk_io") == "low"
+    large = make_input(NITRIDE.make_supercell([3, 3, 2], in_place=False), FAST, family, "scf")
+    assert large.get("control.disk_io") == "medium"
+    everything = large.changed({"control.disk_io": "low"})
+    assert estimate(large, family).memory_gb < estimate(everything, family).memory_gb
 
 
 def test_smearing_unless_a_gap_is_known(family):
