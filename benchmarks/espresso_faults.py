@@ -25,6 +25,7 @@ from pymatgen.core import Lattice, Structure
 
 from dft_inputs.causes import DftError
 from dft_inputs.espresso.command import PwCommand
+from dft_inputs.espresso.handlers import handlers_for
 from dft_inputs.espresso.inputs import make_input
 from dft_inputs.espresso.protocols import load_protocol
 from dft_inputs.espresso.relax import relax
@@ -219,7 +220,7 @@ CASES: tuple[Case, ...] = (
         lambda bench, directory: bench.run(
             bench.input("Al", "scf", {"system.occupations": "fixed", "system.smearing": None, "system.degauss": None}),
             directory,
-            handlers=smearing_of_protocol(),
+            handlers=handlers_for(PROTOCOL, {"Al"}),
         ),
     ),
     Case("scf_not_converged", 410, "real", "scf Si", computed("Si", {"electrons.electron_maxstep": 4})),
@@ -246,18 +247,10 @@ CASES: tuple[Case, ...] = (
         510,
         "real",
         "relaxed Si",
-        relaxed({"electrons.conv_thr": 3e-2, "ions.upscale": 1.0, "control.forc_conv_thr": 1e-5}),
+        relaxed({"electrons.conv_thr": 3e-3, "ions.upscale": 1.0, "control.forc_conv_thr": 1e-5}),
     ),
     Case("cell_left_its_tables", 511, "real", "pressed Si", relaxed({"cell.press": 400.0, "cell.cell_factor": 1.0})),
 )
-
-
-def smearing_of_protocol() -> Any:
-    """Give the handlers as a protocol's user gets them."""
-    from dft_inputs.espresso.handlers import default_handlers
-    from dft_inputs.espresso.units import RY_EV
-
-    return default_handlers((PROTOCOL.smearing, PROTOCOL.smearing_ev / RY_EV))
 
 
 def judge(bench: Workbench, case: Case) -> Row:

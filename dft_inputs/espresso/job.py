@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from custodian.custodian import Job
 
-from dft_inputs.causes import DftError
+from dft_inputs.causes import SUCCESS, DftError
 from dft_inputs.espresso.continuation import outdir_of, remove
+from dft_inputs.espresso.density import density_of
+from dft_inputs.espresso.diagnose import diagnose_pw
 from dft_inputs.espresso.pw_input import PwInput
 from dft_inputs.espresso.record import CRASH, ERRORS, FAILED, INPUT, OUTPUT, RunRecord
 from dft_inputs.walltime import seconds_left
@@ -149,8 +151,22 @@ class PwJob(Job):  # type: ignore[misc]  # custodian carries no types
                 return
 
     def postprocess(self, directory: str | Path = "./") -> None:
-        """Clean up after success."""
-        clean_up(Path(directory).absolute(), keep_density=self.keep_density)
+        """Clean up after success; what failed keeps all that a later run can go on from.
+
+        Raises
+        ------
+        DftError
+            202 if the charge density was not written to its end: pw.x does not always notice.
+        """
+        directory = Path(directory).absolute()
+        if diagnose_pw(directory).code != SUCCESS:
+            return
+        inp = PwInput.read(directory / INPUT)
+        save = outdir_of(inp, directory) / f"{inp.get('control.prefix', 'pw')}.save"
+        if (save / "charge-density.dat").exists() and density_of(save) is None:
+            bring_home(directory)
+            raise DftError(202, f"{save}: the charge density was not written to its end, though pw.x says JOB DONE")
+        clean_up(directory, keep_density=self.keep_density)
 
 
 def clean_up(directory: Path, *, keep_density: bool) -> None:

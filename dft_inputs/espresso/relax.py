@@ -18,12 +18,11 @@ import numpy as np
 from dft_inputs.causes import SUCCESS, DftError
 from dft_inputs.espresso.diagnose import diagnose_pw
 from dft_inputs.espresso.geometry import last_geometry
-from dft_inputs.espresso.handlers import default_handlers
+from dft_inputs.espresso.handlers import handlers_for
 from dft_inputs.espresso.inputs import make_input
 from dft_inputs.espresso.pw_input import PwInput
 from dft_inputs.espresso.record import INPUT, OUTPUT, RunRecord
 from dft_inputs.espresso.run import PwRun, finished, run_pw
-from dft_inputs.espresso.units import RY_EV
 from dft_inputs.files import NoRunError
 from dft_inputs.texts import read_text
 
@@ -140,8 +139,8 @@ def relax(
     geometry = structure
     budget = max_corrections
     # Repeating is done here, in directories of their own: the handler that does it within one has nothing to do.
-    smearing = (protocol.smearing, protocol.smearing_ev / RY_EV)
-    handlers = [one for one in default_handlers(smearing) if one.code != _NOT_CONSISTENT]
+    elements = {site.specie.symbol for site in structure}
+    handlers = [one for one in handlers_for(protocol, elements) if one.code != _NOT_CONSISTENT]
     while True:
         here = directory / f"relax-{number:02d}"
         if earlier is not None and _code(earlier) in _OVER:
@@ -161,6 +160,7 @@ def relax(
                     command,
                     handlers=handlers,
                     restart_from=earlier,
+                    learn_from=before if (before / INPUT).is_file() else None,
                     max_corrections=budget,
                     pressure_tolerance_kbar=protocol.final_pressure_kbar,
                     family=family,

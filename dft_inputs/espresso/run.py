@@ -76,6 +76,7 @@ def run_pw(
     *,
     max_corrections: int = 8,
     restart_from: Path | None = None,
+    learn_from: Path | None = None,
     pressure_tolerance_kbar: float | None = None,
     handlers: Sequence[ErrorHandler] | None = None,
     keep_density: bool = True,
@@ -95,6 +96,8 @@ def run_pw(
         Directory of an earlier attempt: its last geometry (if ``inp`` relaxes), its charge density and the history of
         its minimiser are taken where they are whole, and so are the settings that its corrections arrived at, unless
         ``inp`` asks for something else than that attempt was first asked.
+    learn_from : pathlib.Path, optional
+        Directory of an earlier run of which only those settings are taken.
     pressure_tolerance_kbar : float, optional
         Largest pressure of a relaxed cell's final scf.
     handlers : sequence of ErrorHandler, optional
@@ -127,6 +130,8 @@ def run_pw(
         inp = inp.changed({"control.outdir": "./out"})
         if restart_from is not None:
             inp, record = _go_on(inp, record, restart_from.absolute(), directory)
+        elif learn_from is not None:
+            inp, record = _learn(inp, record, learn_from)
         archive(directory)
         inp.write(directory / INPUT)
         record.write(directory)
@@ -196,22 +201,25 @@ def _give_up(directory: Path, said: str) -> None:
     raise DftError(diagnosis.code, f"{directory}: {shown}{tried}")
 
 
-def _go_on(inp: PwInput, record: RunRecord, earlier: Path, directory: Path) -> tuple[PwInput, RunRecord]:
-    """Take over what an earlier attempt left and learned."""
-    known = RunRecord.read(earlier)
-    for correction in known.corrections:
-        for key, value in correction.after.items():
-            if "." in key and inp.get(key) == correction.before.get(key):
-                inp = inp.changed({key: value})
-    inp, taken = continue_from(inp, left_by(earlier, inp), directory)
+def _learn(inp: PwInput, record: RunRecord, earlier: Path) -> tuple[PwInput, RunRecord]:
+    """Take over the settings that an earlier run's corrections arrived at."""
+    known = RunRecord.read(earlier).corrections
+    for correction in known:
+        values = {key: value for key, value in correction.after.items() if "." in key}
+        inp = inp.changed({key: value for key, value in values.items() if inp.get(key) == correction.before.get(key)})
     return inp, replace(
         record,
-        corrections=known.corrections,
-        max_corrections=None if record.max_corrections is None else len(known.corrections) + record.max_corrections,
-        pools=next((one.after["pools"] for one in reversed(known.corrections) if "pools" in one.after), None),
-        continued_from=os.fspath(earlier),
-        continued_with=taken,
+        corrections=known,
+        max_corrections=None if record.max_corrections is None else len(known) + record.max_corrections,
+        pools=next((one.after["pools"] for one in reversed(known) if "pools" in one.after), None),
     )
+
+
+def _go_on(inp: PwInput, record: RunRecord, earlier: Path, directory: Path) -> tuple[PwInput, RunRecord]:
+    """Take over what an earlier attempt left and learned."""
+    inp, record = _learn(inp, record, earlier)
+    inp, taken = continue_from(inp, left_by(earlier, inp), directory)
+    return inp, replace(record, continued_from=os.fspath(earlier), continued_with=taken)
 
 
 def _require_memory(inp: PwInput, command: PwCommand, family: Family | None) -> None:

@@ -6,6 +6,8 @@ They belong into any Custodian around :class:`dft_inputs.espresso.job.PwJob`, an
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from dft_inputs.espresso.handlers.base import PwHandler
 from dft_inputs.espresso.handlers.cell import BasisHandler, CellHandler
 from dft_inputs.espresso.handlers.diagonalisation import DiagonalisationHandler
@@ -22,6 +24,12 @@ from dft_inputs.espresso.handlers.machine import (
 from dft_inputs.espresso.handlers.mixing import ChargeMixingHandler, ScfHandler
 from dft_inputs.espresso.handlers.validator import PwValidator
 from dft_inputs.espresso.handlers.walltime import WalltimeMonitor
+from dft_inputs.espresso.units import RY_EV
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from dft_inputs.espresso.protocols import PwProtocol
 
 __all__ = [
     "BandsHandler",
@@ -43,6 +51,7 @@ __all__ = [
     "SmearingHandler",
     "WalltimeMonitor",
     "default_handlers",
+    "handlers_for",
 ]
 
 
@@ -73,3 +82,9 @@ def default_handlers(smearing: tuple[str, float] | None = None) -> list[PwHandle
         BasisHandler(),
     ]
     return sorted(handlers, key=lambda handler: handler.priority)
+
+
+def handlers_for(protocol: PwProtocol, elements: Iterable[str]) -> list[PwHandler]:
+    """Give :func:`default_handlers` with the smearing that a protocol has for a crystal of these elements."""
+    kind, width_ev = protocol.smearing_for(elements)
+    return default_handlers((kind, width_ev / RY_EV))

@@ -31,7 +31,10 @@ class IonicStepsHandler(PwHandler):
 
 
 class MinimiserHandler(PwHandler):
-    """A fresh BFGS; then finer steps and quieter forces; then damped dynamics, which have no history to lose."""
+    """A fresh BFGS on quieter forces; then finer steps; then damped dynamics, which have no history to lose.
+
+    Near the minimum BFGS fails of forces that are noise. A tighter scf quietens them, and is no other physics.
+    """
 
     code = 510
     priority = 61
@@ -40,12 +43,16 @@ class MinimiserHandler(PwHandler):
         """Give the next measure."""
         done = len(failure.earlier(type(self).__name__))
         keep = frozenset({GEOMETRY, DENSITY})
+        now = float(failure.inp.get("electrons.conv_thr", _DEFAULT_CONV_THR))
         if done == 0:
-            return Change(("begin a fresh minimiser",), keep=keep)
-        if done == 1:
-            # near the minimum BFGS fails of forces that are noise: a tighter scf quietens them
-            now = float(failure.inp.get("electrons.conv_thr", _DEFAULT_CONV_THR))
             tighter = max(now / 10.0, _LEAST_CONV_THR)
+            return Change(
+                ("begin a fresh minimiser", f"conv_thr {tighter:g} Ry instead of {now:g}"),
+                {"electrons.conv_thr": tighter},
+                keep=keep,
+            )
+        if done == 1:
+            tighter = max(now / 100.0, _LEAST_CONV_THR)
             return Change(
                 (f"conv_thr {tighter:g} Ry instead of {now:g}", "trust radius from 0.1 bohr, down to 1e-5"),
                 {
