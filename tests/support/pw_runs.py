@@ -197,6 +197,16 @@ ENDINGS: dict[str, Ending] = {
     "let_pass_unconverged": Ending(410, {"electrons": "electron_maxstep=2, scf_must_converge=.false."}),
     "ionic_steps": Ending(501, {"calculation": "relax", "control": "nstep=2", "second": _MOVED}),
     "ionic_steps_of_cell": Ending(501, {"calculation": "vc-relax", "control": "nstep=2"}),
+    # thresholds that no minimiser reaches
+    "minimiser_gave_up": Ending(
+        510,
+        {
+            "calculation": "relax",
+            "control": "forc_conv_thr=1e-9, etot_conv_thr=1e-14",
+            "system": "nosym=.true.",
+            "second": "0.28 0.24 0.25",
+        },
+    ),
     "walltime": Ending(101, {**_SLOW, "control": "max_seconds=0.5"}),
     "told_to_stop": Ending(105, _SLOW, run=_when_in_scf(lambda _, directory: (directory / "out" / "pw.EXIT").touch())),
     "killed": Ending(106, _SLOW, run=_when_in_scf(_signal(signal.SIGKILL))),
