@@ -46,6 +46,11 @@ class RestartingVaspJob(VaspJob):  # type: ignore[misc] # custodian is untyped
         process: Popen[bytes] = super().run(directory=directory)
         return process
 
+    def terminate(self, directory: str = "./") -> None:
+        """End VASP and all its processes, if it was started at all."""
+        if getattr(self, "_vasp_process", None) is not None:
+            super().terminate(directory)
+
 
 def usable_geometry(directory: Path, start: Structure | None = None) -> Structure | None:
     """Give the last complete geometry of a run that is one to go on from.

@@ -141,7 +141,7 @@ def _read(path: Path, element: str, symbol: str, functional: str) -> PotcarFile:
             potcar = PotcarSingle(raw.decode("utf-8", errors="ignore"), symbol=symbol)
         title, found, lexch = str(potcar.TITEL), potcar.element, str(potcar.LEXCH)
         valence, enmax = float(potcar.ZVAL), float(potcar.ENMAX)
-        known = bool(potcar.is_valid)
+        libraries = set(potcar.identify_potcar(mode="file")[0])
     except (AttributeError, KeyError, IndexError, ValueError) as error:
         raise DftError(208, f"{path} is no POTCAR, or cut short: {error!r}") from error
     if "End of Dataset" not in raw.decode("utf-8", errors="ignore"):
@@ -151,9 +151,11 @@ def _read(path: Path, element: str, symbol: str, functional: str) -> PotcarFile:
     words = title.split()
     if len(words) > 1 and words[1] != symbol:
         raise DftError(207, f"{path} says that it is {words[1]}, not {symbol}")
+    if libraries and not libraries & {functional, f"{functional}_W_HASH"}:
+        raise DftError(207, f"{path} is of {', '.join(sorted(libraries))}, not of {functional}")
     wanted = LEXCH.get(functional.split("_", maxsplit=1)[0])
     # a few of VASP's own PBE potentials say LEXCH = CA; those that pymatgen knows are what they are
-    if wanted is not None and lexch.upper() != wanted and not known:
+    if wanted is not None and lexch.upper() != wanted and not libraries:
         raise DftError(207, f"{path} was made with LEXCH = {lexch}, not {wanted} ({functional})")
     return PotcarFile(
         element=element,
@@ -164,5 +166,5 @@ def _read(path: Path, element: str, symbol: str, functional: str) -> PotcarFile:
         valence=valence,
         enmax_ev=enmax,
         sha256=hashlib.sha256(raw).hexdigest(),
-        known=known,
+        known=bool(libraries),
     )

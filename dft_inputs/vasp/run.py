@@ -103,6 +103,9 @@ def run_vasp(directory: Path, command: VaspCommand) -> Diagnosis:
         custodian.run()
     except CustodianError as error:
         gave_up = " ".join(str(error).split())[:300]
+    except BaseException:  # told to stop: VASP leads a session of its own, which nobody else would end
+        job.terminate(str(directory))
+        raise
     found = diagnose(directory)
     if found.code != SUCCESS:
         seen = "; ".join(str(item) for item in found.evidence[:2])

@@ -5,6 +5,7 @@ import os
 
 import pytest
 from pymatgen.core import SETTINGS
+from pymatgen.io.vasp.inputs import PotcarSingle, _load_potcar_summary_stats
 from vasp_stand_in.potcars import potcar_text
 
 from dft_inputs.causes import DftError
@@ -65,6 +66,18 @@ def test_a_damaged_archive_is_refused(tmp_path, vasp_potcars):
     with pytest.raises(DftError) as caught:
         find_potcar("Mg", "Mg_pv", "PBE", tmp_path)
     assert caught.value.code == 208
+
+
+def test_one_of_another_library_is_refused_where_pymatgen_knows_it(monkeypatch, vasp_potcars):
+    known = PotcarSingle.from_file(vasp_potcars / "POT_GGA_PAW_PBE" / "Mg_pv" / "POTCAR")
+    row = {**known._summary_stats, "symbol": "Mg_pv", "VRHFIN": known.VRHFIN.replace(" ", "")}
+    table = _load_potcar_summary_stats()
+    monkeypatch.setitem(table["PBE_54"], known.TITEL.replace(" ", ""), [row])
+    with pytest.raises(DftError, match="is of PBE_54, not of PBE") as caught:
+        find_potcar("Mg", "Mg_pv", "PBE", vasp_potcars)
+    assert caught.value.code == 207
+    monkeypatch.setitem(table["PBE"], known.TITEL.replace(" ", ""), [row])
+    assert find_potcar("Mg", "Mg_pv", "PBE", vasp_potcars).known
 
 
 def test_what_is_missing_is_named(tmp_path, vasp_potcars):

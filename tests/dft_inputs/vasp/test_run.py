@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from dataclasses import replace
 
+import psutil
 import pytest
 from pymatgen.core import Structure
 from pymatgen.io.vasp import Vasprun
@@ -136,6 +138,49 @@ def test_a_geometry_that_exploded_is_none_to_go_on_from(tmp_path, magnesia, vasp
     run_vasp(directory, vasp)
     assert usable_geometry(directory, magnesia) is not None
     assert usable_geometry(directory, magnesia.copy().scale_lattice(3 * magnesia.volume)) is None
+
+
+def test_who_is_told_to_stop_takes_vasp_along(tmp_path, magnesia, vasp_stand_in, vasp):
+    vasp_stand_in.plan({"fault": "slow", "seconds": 0.5, "min_steps": 99})
+    directory = prepare(tmp_path / "run", magnesia, vasp_stand_in.potcars)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_vasp(directory, vasp)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert not [p for p in psutil.Process().children(recursive=True) if "vasp_std" in " ".join(p.cmdline())]
+
+
+def test_cut_three_times_nothing_but_the_minimisers_memory_is_lost(
+    tmp_path, magnesia, vasp_stand_in, vasp, undisturbed
+):
+    vasp_stand_in.plan({"fault": "stopped", "step": 2, "times": 3})
+    geometry, energies = magnesia, []
+    for attempt in range(3):
+        directory = prepare(tmp_path / f"attempt-{attempt}", geometry, vasp_stand_in.potcars)
+        with pytest.raises(DftError) as caught:
+            run_vasp(directory, vasp)
+        assert caught.value.code == 105  # nobody's wall-time: somebody wrote STOPCAR
+        steps = Vasprun(directory / "vasprun.xml", parse_potcar_file=False).ionic_steps
+        assert len(steps) == 2
+        energies += [step["e_0_energy"] for step in steps]
+        geometry = usable_geometry(directory)
+    directory = prepare(tmp_path / "last", geometry, vasp_stand_in.potcars)
+    assert run_vasp(directory, vasp).code == 0
+    energies += [step["e_0_energy"] for step in Vasprun(directory / "vasprun.xml", parse_potcar_file=False).ionic_steps]
+    # each attempt begins below where the one before it ended: no ionic step is done twice
+    assert all(energies[first] < energies[first - 1] for first in (2, 4, 6))
+    energy, volume, _ = result(directory)
+    assert energy == pytest.approx(undisturbed[0], abs=1e-3)
+    assert volume == pytest.approx(undisturbed[1], rel=1e-3)
+    assert len(energies) <= undisturbed[2] + 3
 
 
 @pytest.mark.parametrize("command", ["/nowhere/vasp_std", "", "no-such-launcher -n 4 vasp_std"])

@@ -2,7 +2,8 @@
 
 A list of ``{"fault": ..., "times": 1, "after": 0, "step": 1, "relaxation": true, "formula": "MgO"}``; the first whose
 conditions hold and that has times left is taken. ``after`` matching runs pass undisturbed before. Faults: ``edddav``,
-``zbrent``, ``brmix``, ``nelm``, ``no_contcar``, ``killed`` (mid-write, by SIGKILL), ``slow`` (``seconds`` a step). ``min_steps`` keeps a relaxation from ending sooner.
+``zbrent``, ``brmix``, ``nelm``, ``no_contcar``, ``stopped`` (by STOPCAR), ``killed`` (mid-write, by SIGKILL), ``slow``
+(``seconds`` a step). ``min_steps`` keeps a relaxation from ending sooner.
 """
 
 from __future__ import annotations
