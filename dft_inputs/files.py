@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 _SNIFF = 1 << 18
 """Bytes at the beginning of a file that tell what it is; batch systems put their own chatter before pw.x's."""
 
-_LOG_LIMIT = 1 << 22
-"""Bytes read of a file that is nobody's main output."""
+_TAIL = 1 << 16
+"""Bytes at the end of a longer one that tell whether it is a log: a scheduler has the last word."""
+
+_OTHER_LIMIT = 1 << 22
+"""Bytes read of a file that is nobody's output."""
 
 RECORD = "nucleate.json"
 """Ours, so its name is fixed: what we decided about the run, and what became of its process."""
@@ -57,7 +60,7 @@ class Found:
     def read(self) -> Text:
         """Read all of it; an error becomes an empty text (it was readable a moment ago)."""
         try:
-            return Text(self.path.name, read_text(self.path, _LOG_LIMIT if self.kind in {"log", "other"} else None))
+            return Text(self.path.name, read_text(self.path, _OTHER_LIMIT if self.kind == "other" else None))
         except OSError:
             return Text(self.path.name, "")
 
@@ -119,10 +122,20 @@ def _look(path: Path) -> Found | None:
         status = path.stat()
         if status.st_size == 0:
             return Found(path, "empty", status.st_mtime)
+        if path.name == RECORD:
+            return Found(path, "other", status.st_mtime)
         head = read_text(path, _SNIFF)
+        kind = kind_of(head)
+        if (
+            kind == "other"
+            and not _is_data(head)
+            and len(head) >= _SNIFF
+            and speaks_of_trouble(read_text(path)[-_TAIL:])
+        ):
+            kind = "log"
     except OSError:
         return None
-    return Found(path, "other" if path.name == RECORD else kind_of(head), status.st_mtime)
+    return Found(path, kind, status.st_mtime)
 
 
 def kind_of(head: str) -> str:
@@ -148,7 +161,9 @@ def _begins_like_pw(head: str) -> bool:
 
 
 def _is_data(head: str) -> bool:
-    """Whether it is JSON, a script, a pseudopotential or a tar archive: they quote messages, or hold such files."""
+    """Whether it is JSON, a script, a pseudopotential, an archive or binary: they quote messages, or seem to."""
+    if "\0" in head[:1024] and "\0" in head[-1024:]:
+        return True
     return head.lstrip().startswith(("{", "[", "#!", "<UPF", "<PP_INFO")) or head[257:262] == "ustar"
 
 

@@ -188,6 +188,11 @@ def _error_without_block(left: PwRunFiles, _: Asked) -> Fault | None:
 _BARE_DIAGONALISATION = re.compile(r"\[Q, R\] = qr\(X, 0\) failed|zhegvd? failed")
 
 
+def _stopped_from_outside(left: PwRunFiles, _: Asked) -> Fault | None:
+    """Put what a scheduler or a full disk did before a CRASH file, which an earlier run may have left."""
+    return _told_by(left, frozenset({101, 102, 105, 202}))
+
+
 def _crash_file(left: PwRunFiles, _: Asked) -> Fault | None:
     """Only a process that is not the first can crash without words in the output; an old CRASH is no news."""
     if left.crash is None or (left.run is not None and left.run.job_done):
@@ -223,12 +228,18 @@ _FORTRAN_ERROR = re.compile(r"Fortran runtime error|forrtl: severe")
 
 
 def _told_by_logs(left: PwRunFiles, _: Asked) -> Fault | None:
+    return _told_by(left, frozenset({101, 102, 105, 106, 202, 203, 206, 209}))
+
+
+def _told_by(left: PwRunFiles, codes: frozenset[int]) -> Fault | None:
+    """Ask the logs; pw.x's output comes last, for a batch system's log may be one and the same file."""
     if left.run is not None and left.run.job_done:
         return None
-    seen = trouble_in(left.logs)
-    if seen is None or seen[0] == 210:
+    own = (left.run.text,) if left.run else ()
+    seen = trouble_in((*left.logs, *own), codes)
+    if seen is None:
         return None
-    where = (left.run.text.end(),) if left.run else ()
+    where = (left.run.text.end(),) if left.run and seen[1].file != left.run.text.file else ()
     return Fault(seen[0], (seen[1], *where))
 
 
@@ -239,13 +250,7 @@ def _stopped_by_us(left: PwRunFiles, _: Asked) -> Fault | None:
 
 
 def _crashed_silently(left: PwRunFiles, _: Asked) -> Fault | None:
-    if left.run is not None and left.run.job_done:
-        return None
-    seen = trouble_in(left.logs)
-    if seen is None:
-        return None
-    where = (left.run.text.end(),) if left.run else ()
-    return Fault(210, (seen[1], *where))
+    return _told_by(left, frozenset({210}))
 
 
 def _cut_off(left: PwRunFiles, _: Asked) -> Fault | None:
@@ -275,6 +280,7 @@ _RULES: tuple[Callable[[PwRunFiles, Asked], Fault | None], ...] = (
     _told_to_stop,
     _error_block,
     _error_without_block,
+    _stopped_from_outside,
     _crash_file,
     _scf_not_converged,
     _pseudopotential_unreadable,

@@ -334,6 +334,36 @@ def test_logs_explain_what_the_output_does_not(words, code, cut, runs, tmp_path)
     assert (found.evidence[0].file, found.evidence[0].line) == ("some.log", 2)
 
 
+@pytest.mark.parametrize(("words", "code"), MADE_UP_LOGS)
+def test_a_schedulers_log_may_be_the_output_itself(words, code, runs, tmp_path):
+    text = (runs("scf") / "pw.out").read_text()[:5000]
+    (tmp_path / "slurm-71.out").write_text(f"Loading modules\n{text}\n{words}\n")
+    found = diagnose_pw(tmp_path)
+    assert found.code == code
+    assert found.evidence[0].line == text.count("\n") + 3
+
+
+def test_a_long_log_has_its_word_at_its_end(runs, tmp_path):
+    run = copy_of(runs("killed"), tmp_path / "run")
+    (run / "slurm-71.out").write_text("chatter of a module\n" * 300_000 + MADE_UP_LOGS[0][0] + "\n")
+    found = diagnose_pw(run)
+    assert (found.code, found.evidence[0].line) == (101, 300_001)
+
+
+def test_a_scheduler_comes_before_an_old_crash_file(runs, tmp_path):
+    run = copy_of(runs("killed"), tmp_path / "run")
+    shutil.copy(runs("too_few_bands") / "CRASH", run)
+    assert diagnose_pw(run).code == 305  # nobody says otherwise
+    (run / "slurm-71.out").write_text(MADE_UP_LOGS[0][0])
+    assert diagnose_pw(run).code == 101
+
+
+def test_binary_files_are_no_logs(runs, tmp_path):
+    run = copy_of(runs("killed"), tmp_path / "run")
+    (run / "pw.wfc1").write_bytes(b"\0\1\2\3" * 500 + b"Killed" + b"\0" * 2000)
+    assert diagnose_pw(run).evidence[0].file == "pw.out"
+
+
 def test_logs_of_a_run_that_succeeded_do_not_matter(runs, tmp_path):
     run = copy_of(runs("scf"), tmp_path / "run")
     (run / "slurm-1.out").write_text(MADE_UP_LOGS[0][0])
