@@ -97,7 +97,9 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
     protocol = load_protocol(options.protocol)
-    work = options.work.absolute() / f"{protocol.name}-{protocol.sha256()[:8]}"  # what is kept belongs to its settings
+    work = (
+        options.work.absolute() / f"{protocol.name}-{protocol.energies_sha256()[:8]}"
+    )  # what is kept belongs to its settings
     rows = []
     with ThreadPoolExecutor(options.processes) as pool:  # each waits for a pw.x process of its own
         futures = [pool.submit(measure, e, protocol, work, PwCommand()) for e in options.elements]

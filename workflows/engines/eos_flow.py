@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 from jobflow import Flow, Response, job
 
 if TYPE_CHECKING:
-    from jobflow import Maker
     from pymatgen.core import Structure
 
 
 @job
-def measure_volumes(structure: Structure, ions: Maker, volume_strain: float, points: int, how: str) -> Response:
+def measure_volumes(structure: Structure, ions: Any, volume_strain: float, points: int, how: str) -> Response:
     """Replace itself by a relaxation of the ions at each volume, and the fit of their energies.
 
     Parameters
@@ -21,6 +20,7 @@ def measure_volumes(structure: Structure, ions: Maker, volume_strain: float, poi
         Relaxed; scaled isotropically, its shape kept.
     ions : jobflow.Maker
         ``make(structure)`` relaxes ions in a fixed cell; its document has ``output.energy`` (eV of the cell).
+        ``sharing(structure)`` gives the same Maker with what all volumes must share (the k-mesh) taken from one cell.
     volume_strain : float
         Largest relative change of volume, on both sides.
     points : int
@@ -36,6 +36,7 @@ def measure_volumes(structure: Structure, ions: Maker, volume_strain: float, poi
     import numpy as np
 
     jobs, volumes = [], []
+    ions = ions.sharing(structure)
     for number, scale in enumerate(1 + np.linspace(-volume_strain, volume_strain, points)):
         scaled = structure.copy().scale_lattice(structure.volume * float(scale))
         measured = ions.make(scaled)

@@ -43,7 +43,10 @@ def displacements_maker(
         static_energy_maker=None,
         born_maker=None,
         phonon_displacement_maker=PwStaticMaker(
-            name="displacement", protocol=protocol, scf_energy_ev_per_atom=scf_energy_ev_per_atom
+            name="displacement",
+            protocol=protocol,
+            scf_energy_ev_per_atom=scf_energy_ev_per_atom,
+            supercell=True,
         ),
         socket=False,
         store_force_constants=True,

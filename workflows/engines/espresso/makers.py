@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,17 +105,29 @@ class PwIonsMaker(_PwMaker):
     @job
     def make(self, structure: Structure, prev_dir: str | Path | None = None) -> PwDocument:
         """Relax; see :class:`PwRelaxMaker`."""
-        from workflows.engines.espresso.running import primitive, run_here
+        from workflows.engines.espresso.running import run_here
 
-        options = {
-            "force_ev_per_angstrom": self.fmax_ev_per_angstrom,
-            "scf_energy_ev_per_atom": self.scf_energy_ev_per_atom,
-            "mesh": self.mesh,
-            "refine": self.standardise,
-            "extra": self.pw,
-        }
-        start = primitive(structure, self.protocol) if self.standardise else structure
-        return run_here(start, self.protocol, "relax", Path.cwd(), prev_dir=prev_dir, label=self.name, **options)
+        return run_here(
+            structure,
+            self.protocol,
+            "relax",
+            Path.cwd(),
+            prev_dir=prev_dir,
+            label=self.name,
+            standardise=self.standardise,
+            force_ev_per_angstrom=self.fmax_ev_per_angstrom,
+            scf_energy_ev_per_atom=self.scf_energy_ev_per_atom,
+            mesh=self.mesh,
+            extra=self.pw,
+        )
+
+    def sharing(self, structure: Structure) -> PwIonsMaker:
+        """Give the Maker for cells of other volumes: they share this one's k-mesh, or their energies make no curve."""
+        from dft_inputs.espresso.kpoints import k_mesh
+        from workflows.engines.espresso.machine import protocol_here
+
+        elements = [element.symbol for element in structure.composition.elements]
+        return replace(self, mesh=k_mesh(structure, protocol_here(self.protocol).spacing_for(elements)))
 
 
 @dataclass
@@ -126,15 +138,27 @@ class PwStaticMaker(_PwMaker):
     ----------
     scf_energy_ev_per_atom : float or None
         Convergence of the scf; ``None``: the protocol's.
+    supercell : bool
+        Take the protocol's mesh for supercells of phonons.
     """
 
     name: str = "static"
     scf_energy_ev_per_atom: float | None = None
+    supercell: bool = False
 
     @job
     def make(self, structure: Structure, prev_dir: str | Path | None = None) -> PwDocument:
         """Compute; see :class:`PwRelaxMaker`."""
         from workflows.engines.espresso.running import run_here
 
-        options = {"scf_energy_ev_per_atom": self.scf_energy_ev_per_atom, "refine": False, "extra": self.pw}
-        return run_here(structure, self.protocol, "scf", Path.cwd(), prev_dir=prev_dir, label=self.name, **options)
+        return run_here(
+            structure,
+            self.protocol,
+            "scf",
+            Path.cwd(),
+            prev_dir=prev_dir,
+            label=self.name,
+            supercell=self.supercell,
+            scf_energy_ev_per_atom=self.scf_energy_ev_per_atom,
+            extra=self.pw,
+        )

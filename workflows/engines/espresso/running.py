@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobflow import CURRENT_JOB
-from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from dft_inputs.causes import DftError
 from dft_inputs.checks import check_structure_for_dft
+from dft_inputs.espresso.cells import primitive_cell
 from dft_inputs.espresso.document import PwDocument
 from dft_inputs.espresso.inputs import make_input
 from dft_inputs.espresso.kpoints import k_mesh
@@ -63,6 +63,8 @@ def relax_here(
     """
     here = machine(protocol)
     refuse(structure, here)
+    if "magmom" not in structure.site_properties:  # a smaller cell forgets moments
+        structure = primitive_cell(structure, here.protocol.symprec)
     done = relax(
         structure,
         here.protocol,
@@ -84,6 +86,8 @@ def run_here(
     *,
     prev_dir: str | Path | None = None,
     label: str = "static",
+    standardise: bool = False,
+    supercell: bool = False,
     **options: Any,
 ) -> PwDocument:
     """Run pw.x once (and again after each correction) on this machine.
@@ -97,6 +101,10 @@ def run_here(
     prev_dir : path, optional
         Of an earlier attempt, which is gone on with.
     label : str
+    standardise : bool
+        Start from the symmetrised primitive cell; else the cell is kept as it is, digit by digit.
+    supercell : bool
+        Take the protocol's mesh for supercells of phonons.
     **options
         To :func:`dft_inputs.espresso.inputs.make_input`.
 
@@ -107,7 +115,11 @@ def run_here(
     """
     here = machine(protocol)
     refuse(structure, here)
-    inp = make_input(structure, here.protocol, here.family, calculation, **options)
+    if supercell:
+        elements = [element.symbol for element in structure.composition.elements]
+        options["mesh"] = k_mesh(structure, here.protocol.phonon_spacing_for(elements))
+    start = primitive_cell(structure, here.protocol.symprec) if standardise else structure
+    inp = make_input(start, here.protocol, here.family, calculation, refine=standardise, **options)
     done = run_pw(
         inp,
         directory,
@@ -178,12 +190,6 @@ def relax_kept(structure: Structure, protocol: str, key: str) -> PwDocument:
     formula = structure.composition.reduced_formula
     directory = load_settings().data_dir / "references" / "runs" / key.replace(":", "_") / f"{formula}-{name}"
     return relax_here(structure, protocol, directory, prev_dir=directory if directory.is_dir() else None)
-
-
-def primitive(structure: Structure, protocol: str) -> Structure:
-    """Give the symmetrised primitive cell."""
-    symprec = machine(protocol).protocol.symprec
-    return SpacegroupAnalyzer(structure, symprec=symprec).get_primitive_standard_structure()
 
 
 def refuse(structure: Structure, here: Machine) -> None:
