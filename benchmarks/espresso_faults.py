@@ -205,6 +205,7 @@ REFERENCES: dict[str, Callable[[Workbench, Path], Outcome]] = {
     "scf Si": computed("Si", {}),
     "scf Al": computed("Al", {}),
     "relaxed Si": relaxed({}),
+    "positions Si": lambda bench, directory: bench.run(bench.input("Si", "relax"), directory),
     "pressed Si": relaxed({"cell.press": 400.0}),
 }
 """Runs that nobody disturbs."""
@@ -246,8 +247,29 @@ CASES: tuple[Case, ...] = (
         "minimiser_history",
         510,
         "real",
+        "positions Si",
+        lambda bench, directory: bench.run(
+            bench.input(
+                "Si",
+                "relax",
+                {
+                    "electrons.conv_thr": 3e-3,
+                    "ions.upscale": 1.0,
+                    "control.forc_conv_thr": 1e-6,
+                    "control.etot_conv_thr": 1e-9,
+                },
+            ),
+            directory,
+        ),
+    ),
+    Case(
+        "basis_not_consistent",
+        610,
+        "real",
         "relaxed Si",
-        relaxed({"electrons.conv_thr": 3e-3, "ions.upscale": 1.0, "control.forc_conv_thr": 1e-5}),
+        lambda bench, directory: bench.run(
+            bench.input("Si", "vc-relax"), directory, pressure_tolerance_kbar=PROTOCOL.final_pressure_kbar
+        ),
     ),
     Case("cell_left_its_tables", 511, "real", "pressed Si", relaxed({"cell.press": 400.0, "cell.cell_factor": 1.0})),
 )
