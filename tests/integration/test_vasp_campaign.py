@@ -28,6 +28,7 @@ ASKED = {
     },
     "samples": 8,
     "control": 0,
+    "rounds": 1,
     "budget": {"verifications": 1},
 }
 
@@ -50,7 +51,7 @@ def attempts_of(campaign, stage):
     ]
 
 
-def test_two_rounds_with_every_kind_of_trouble(with_vasp, vasp_stand_in, monkeypatch):
+def test_a_campaign_with_every_kind_of_trouble(with_vasp, vasp_stand_in, monkeypatch):
     campaign = with_vasp
     assert campaign.launched.missing_reference == ()
     campaign.run_until("select")
@@ -90,8 +91,6 @@ def test_two_rounds_with_every_kind_of_trouble(with_vasp, vasp_stand_in, monkeyp
     assert late["reference_set"]["key"] == late["provenance"]["reference_key"] == key
     assert late["provenance"]["settings"]["corrections"] == "none"
     assert late["properties"]["band_gap"]["unit"] == "eV"
-    second = ledger.get_round(campaign.database, "small", 2)
-    assert second.summary.selected == second.summary.verified + second.summary.failures
     gap = [fw["name"] for fw in campaign.launchpad.fireworks.find({"spec.nucleate.stage": "properties"})]
     assert any("band gap" in name for name in gap)
 
