@@ -31,7 +31,7 @@ class IonicStepsHandler(PwHandler):
 
 
 class MinimiserHandler(PwHandler):
-    """A fresh BFGS on quieter forces; then finer steps; then, in a fixed cell, damped dynamics, which have no history.
+    """A fresh BFGS on quieter forces; then, twice, finer steps and quieter forces still.
 
     Near the minimum BFGS fails of forces that are noise. A tighter scf quietens them, and is no other physics. Damped
     dynamics of the cell (``damp-w``) are no way out: silicon pulled out of shape wanted more than 200 steps of it.
@@ -64,17 +64,11 @@ class MinimiserHandler(PwHandler):
                 },
                 keep=keep,
             )
-        if done == 2 and failure.inp.calculation == "vc-relax":  # noqa: PLR2004
+        if done == 2:
             tighter = max(now / 10.0, _LEAST_CONV_THR)
             return Change(
                 (f"conv_thr {tighter:g} Ry instead of {now:g}", "steps of at most 0.1 bohr"),
                 {"electrons.conv_thr": tighter, "ions.trust_radius_ini": 0.02, "ions.trust_radius_max": 0.1},
-                keep=keep,
-            )
-        if done == 2:  # noqa: PLR2004
-            return Change(
-                ("damped dynamics instead of BFGS",),
-                {"ions.ion_dynamics": "damp", "control.nstep": _MOST_STEPS},
                 keep=keep,
             )
         return None
