@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -160,7 +161,9 @@ def _supervise(directory: Path, job: PwJob, handlers: Sequence[ErrorHandler]) ->
         terminate_on_nonzero_returncode=False,
     )
     try:
-        custodian.run()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="subprocess returned a non-zero return code")  # we look ourselves
+            custodian.run()
     except CustodianError as why:
         _give_up(directory, str(why))
     finally:

@@ -195,14 +195,15 @@ def archive(directory: Path) -> Path | None:
     pathlib.Path or None
         The archive; ``None`` if there was no output to keep.
     """
-    if not (directory / OUTPUT).exists():
+    outputs = (OUTPUT, f"{OUTPUT}.gz")
+    if not any((directory / name).exists() for name in outputs):
         return None
     taken = [int(path.name.removeprefix(FAILED)) for path in directory.glob(f"{FAILED}[0-9]*")]
     kept = directory / f"{FAILED}{max(taken, default=0) + 1:02d}"
     kept.mkdir()
     if (directory / INPUT).exists():
         shutil.copy2(directory / INPUT, kept / INPUT)
-    for name in (OUTPUT, ERRORS, CRASH):
+    for name in (*outputs, ERRORS, CRASH):
         if (directory / name).exists():
             (directory / name).replace(kept / name)
     return kept

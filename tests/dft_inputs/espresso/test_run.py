@@ -71,6 +71,16 @@ def test_a_run_leaves_a_result_and_no_wave_functions(family: Family, tmp_path: P
     assert not (tmp_path / "again" / "out").exists()
 
 
+def test_a_large_output_is_compressed_and_still_read(family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("dft_inputs.espresso.job._GZIP_ABOVE", 1000)
+    first = run_pw(scf(family), tmp_path, PwCommand())
+    assert (tmp_path / "pw.out.gz").exists()
+    assert not (tmp_path / "pw.out").exists()
+    again = run_pw(scf(family), tmp_path, PwCommand())  # in the same place: what was there is kept
+    assert (tmp_path / "failed-01" / "pw.out.gz").exists()
+    assert again.output.energy_ev == pytest.approx(first.output.energy_ev, abs=1e-6)
+
+
 def test_a_spent_budget_leaves_a_directory_that_explains_itself(family: Family, tmp_path: Path):
     inp = scf(family, **{"electrons.electron_maxstep": 2})
     assert cause_of(inp, tmp_path, PwCommand(), max_corrections=0) == 410
