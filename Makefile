@@ -11,7 +11,7 @@ export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 
-.PHONY: help install espresso demo test kills incumbents lint constraints clean
+.PHONY: help install espresso espresso-campaign espresso-accuracy espresso-faults demo test kills incumbents lint constraints clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -27,6 +27,19 @@ espresso: $(STAMP)  ## install Quantum ESPRESSO (as root, with apt-get) and its 
 
 demo: $(STAMP)  ## run a two-round campaign end to end and leave demo-report/
 	@$(VENV)/bin/nucleate demo demo-campaign --output demo-report --processes $(PROCESSES)
+
+espresso-campaign: espresso  ## a closed loop with pw.x, two rounds of phosphides, and espresso-report/ (half an hour on 2 cores)
+	@$(VENV)/bin/nucleate launch docs/campaigns/phosphides.yaml -C espresso-campaign
+	@$(VENV)/bin/nucleate work -C espresso-campaign --processes $(PROCESSES)
+	@$(VENV)/bin/nucleate report -C espresso-campaign -o espresso-report
+
+espresso-accuracy: espresso  ## against all-electron PBE and the literature; goes on where it was (about an hour)
+	$(PY) benchmarks/espresso_delta.py
+	$(PY) benchmarks/espresso_pbe.py
+
+espresso-faults: espresso  ## every failure of pw.x that is handled, provoked and recovered (about 20 minutes)
+	$(PY) benchmarks/espresso_faults.py
+	$(PY) benchmarks/walltime_restart.py
 
 test: espresso  ## lint, types and the whole test-suite, with real pw.x runs
 	@$(MAKE) --no-print-directory lint
@@ -48,4 +61,4 @@ constraints: $(STAMP)  ## rewrite constraints.txt from .venv
 	@mv constraints.new constraints.txt
 
 clean:  ## remove what make created, campaigns in the embedded store excepted
-	rm -rf $(VENV) demo-report demo-campaign
+	rm -rf $(VENV) demo-report demo-campaign espresso-report espresso-campaign
