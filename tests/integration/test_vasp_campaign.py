@@ -7,12 +7,14 @@ the recovery, not physics.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 
 from dft_inputs.walltime import DEADLINE
 from workflows import ledger
 from workflows.engines.vasp import VaspEngine
+from workflows.engines.vasp_protocols import PROTOCOLS
 from workflows.reference_build import build
 from workflows.reference_proposals import Limits
 from workflows.reference_store import user_directory
@@ -23,7 +25,7 @@ ASKED = {
     "chemistry": {"systems": ["Mg-O"], "max_atoms": 4},
     "targets": {
         "energy_above_hull": {"max": 5, "unit": "eV/atom"},
-        "phonons": "any",
+        "phonons": "stable",
         "band_gap": {"min": 1, "unit": "eV"},
     },
     "samples": 8,
@@ -37,6 +39,8 @@ ASKED = {
 def with_vasp(small, vasp_stand_in, tmp_path, monkeypatch):
     """Launch a campaign on a machine where the stand-in is VASP; its reference set has been computed beforehand."""
     monkeypatch.setenv("NUCLEATE_DATA_DIR", str(tmp_path / "data"))
+    # the way through counts here, not the phonons: small supercells
+    monkeypatch.setitem(PROTOCOLS, "fast", replace(PROTOCOLS["fast"], phonon_max_atoms=16))
     tiny = Limits(any_atoms=2, neutral_atoms=2, known_atoms=4, first_look=2, per_composition=1, window=0.01)
     reference = build(VaspEngine("fast"), [["Mg", "O"]], user_directory(), limits=tiny)
     assert {e.formula for e in reference.entries(("Mg", "O"))} >= {"Mg", "O2", "MgO"}
@@ -91,6 +95,8 @@ def test_a_campaign_with_every_kind_of_trouble(with_vasp, vasp_stand_in, monkeyp
     assert late["reference_set"]["key"] == late["provenance"]["reference_key"] == key
     assert late["provenance"]["settings"]["corrections"] == "none"
     assert late["properties"]["band_gap"]["unit"] == "eV"
+    assert late["phonon"]["judgement"] in {"stable", "unstable", "not_converged"}
+    assert late["phonon"]["how"].count("VASP fast, finite displacements") == 1
     gap = [fw["name"] for fw in campaign.launchpad.fireworks.find({"spec.nucleate.stage": "properties"})]
     assert any("band gap" in name for name in gap)
 
