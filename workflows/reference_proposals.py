@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.resources import files
 from itertools import permutations
@@ -54,6 +54,13 @@ class Limits:
     window: float = 0.05
     per_composition: int = 2
     hull_window: float = 0.05
+
+    def up_to(self, atoms: int | None) -> Limits:
+        """Give the same limits with no primitive cell larger than ``atoms``; ``None`` changes nothing."""
+        if atoms is None:
+            return self
+        sizes = ("any_atoms", "neutral_atoms", "known_atoms")
+        return replace(self, **{name: min(atoms, getattr(self, name)) for name in sizes})
 
 
 @dataclass(frozen=True)

@@ -34,10 +34,17 @@ def build(
     engine: EngineName = "mlip",
     protocol: ProtocolName = "fast",
     processes: Annotated[int, typer.Option("--processes", "-p", help="Subsystems side by side.", min=1, max=512)] = 1,
+    max_atoms: Annotated[
+        int | None,
+        typer.Option(
+            "--max-atoms", help="Leave out phases with larger primitive cells; the set says so.", min=1, max=200
+        ),
+    ] = None,
     into: Into = None,
 ) -> None:
     """Compute what is missing of the set for these chemical systems; an interrupted build goes on where it was."""
     from workflows.reference_build import build as complete
+    from workflows.reference_proposals import Limits
     from workflows.reference_store import user_directory
 
     made = _engine(engine, protocol)
@@ -47,7 +54,8 @@ def build(
     def told(what: str, done: int, total: int) -> None:
         output.console(stderr=True).print(f"{what}: {done} of {total}")
 
-    found = complete(made, wanted, place, processes=processes, progress=told)
+    limits = Limits(**made.reference_limits).up_to(max_atoms)
+    found = complete(made, wanted, place, processes=processes, limits=limits, progress=told)
     output.say(f"{found.key}: {len(found.subsystems)} subsystems in {place}")
 
 
