@@ -23,6 +23,7 @@ from atomate2.vasp.jobs.base import _FILES_TO_ZIP, BaseVaspMaker, get_vasp_task_
 from jobflow import Flow, Maker, Response
 from monty.os.path import zpath
 from monty.serialization import dumpfn
+from pymatgen.core import Structure
 from pymatgen.io.vasp import Incar
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
@@ -33,12 +34,10 @@ from dft_inputs.vasp.potcar import potcars_in
 from dft_inputs.vasp.preflight import check_structure, find_potcars, physics_changes
 from dft_inputs.vasp.run import VaspCommand, corrections, run_vasp
 from workflows.causes import CausedError
-from workflows.engines.documents import get
 from workflows.runtime.settings import config_path, load_settings
 
 if TYPE_CHECKING:
     from emmet.core.tasks import TaskDoc
-    from pymatgen.core import Structure
 
     from workflows.engines.vasp_protocols import VaspProtocol
 
@@ -218,8 +217,21 @@ class VaspMaker(BaseVaspMaker):  # type: ignore[misc] # atomate2 is untyped
         return {}
 
     def last_geometry(self, directory: Path) -> Structure | None:
-        """Give the last whole geometry in a directory; of a run whose ions do not move there is none to go on from."""
-        return last_geometry(directory) if self.relaxes else None
+        """Give the last whole geometry in a directory, or the one that it was to begin with.
+
+        A run without a finished step, or whose ions do not move, has lost nothing when its allocation ends, and is
+        given another launch like the others.
+        """
+        found = last_geometry(directory) if self.relaxes else None
+        return found if found is not None else _start(directory)
+
+
+def _start(directory: Path) -> Structure | None:
+    path = Path(zpath(str(directory / "POSCAR")))
+    try:
+        return Structure.from_file(str(path)) if path.is_file() else None
+    except (ValueError, IndexError):  # cut short
+        return None
 
 
 GOES_ON = "nucleate_goes_on"
@@ -319,8 +331,3 @@ def atomate2_phonon_maker(protocol: VaspProtocol) -> PhononMaker:
         create_thermal_displacements=False,
         generate_frequencies_eigenvectors_kwargs={"npoints_band": 5, "kpoint_density_dos": 64, "tmax": 20},
     )
-
-
-def document_detail(document: Any) -> dict[str, Any]:
-    """Give what :meth:`VaspMaker.run_in` added to emmet's document."""
-    return dict(get(document, "nucleate") or {})

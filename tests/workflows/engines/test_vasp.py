@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 
 import pytest
 from jobflow import run_locally
 from pymatgen.core import SETTINGS, Lattice, Structure
 
+from dft_inputs.causes import DftError
 from dft_inputs.vasp.potcar import DIRECTORY_KEY
+from dft_inputs.walltime import DEADLINE
 from workflows.causes import CausedError
 from workflows.engines.registry import make_engine
 from workflows.engines.vasp import VaspEngine
@@ -156,10 +159,8 @@ def test_the_band_gap_says_what_it_is():
 
 
 def test_a_job_holds_nothing_of_the_machine(vasp_stand_in, magnesia, monkeypatch):
-    import time
-
     deadline = time.time() + 5000
-    monkeypatch.setenv("NUCLEATE_DEADLINE", str(deadline))
+    monkeypatch.setenv(DEADLINE, str(deadline))
     flow = VaspEngine("balanced").relax_maker().make(magnesia)
     text = json.dumps(flow.as_dict(), default=str)
     assert len(flow.jobs) == 2
@@ -193,6 +194,21 @@ def test_a_failed_reference_relaxation_goes_on_where_it_was(vasp_stand_in, magne
     vasp_stand_in.plan()
     assert result.energy_ev_per_atom == pytest.approx(engine.relax_now(magnesia).energy_ev_per_atom, abs=1e-3)
     assert not list((tmp_path / "data" / "vasp").iterdir())
+
+
+def test_what_had_no_time_to_begin_has_its_start_to_go_on_from(vasp_stand_in, magnesia, tmp_path, monkeypatch):
+    monkeypatch.setenv(DEADLINE, str(time.time() + 30))
+    for maker in VaspEngine("balanced").relax_maker().steps():
+        directory = tmp_path / maker.name
+        directory.mkdir(exist_ok=True)
+        assert maker.last_geometry(directory / "nothing") is None
+        with pytest.raises(DftError) as caught:
+            maker.run_in(directory, magnesia)
+        assert caught.value.code == 101
+        assert maker.last_geometry(directory).matches(magnesia)
+        assert maker.resume([directory]) == {}
+    (directory / "POSCAR").write_text("MgO\n1.0\n3.0 0")
+    assert maker.last_geometry(directory) is None
 
 
 @pytest.fixture
