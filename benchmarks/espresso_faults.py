@@ -226,7 +226,7 @@ CASES: tuple[Case, ...] = (
     ),
     Case("scf_not_converged", 410, "real", "scf Si", computed("Si", {"electrons.electron_maxstep": 4})),
     Case(
-        "scf_diverging",
+        "scf_mixed_too_boldly",
         410,
         "real",
         "scf Si",
