@@ -98,6 +98,7 @@ def _told(result: WorkResult, status: Status) -> str:
         "stopped": "stopped as asked; `nucleate work` goes on with it",
         "aborted": f"stopped at once, {_counted(result.given_back, 'job')} given back; `nucleate work` goes on with it",
         "workers_die": "the workers die again and again; see logs/worker-*.log",
+        "out_of_time": "the allocation is over; `nucleate work` in the next one goes on with it",
         "database_lost": "the database did not come back; see `nucleate server status`",
     }
     if status.state in {"finished", "stopped"}:

@@ -26,7 +26,7 @@ from workflows.runtime.identity import ProcessName
 from workflows.runtime.launchpad import CampaignLaunchPad, DatabaseAway
 from workflows.runtime.repair import GRACE_S, Repair, Repairer
 from workflows.runtime.store import JOBFLOW_FILE, open_store_from_files
-from workflows.runtime.worker_process import campaign_query
+from workflows.runtime.worker_process import campaign_query, out_of_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -44,7 +44,7 @@ _STEADY_S = 120.0
 """A worker that has lived so long is not one that can't start."""
 _PATIENCE_S = 600.0
 
-Reason = Literal["drained", "stopped", "aborted", "workers_die", "database_lost"]
+Reason = Literal["drained", "stopped", "aborted", "workers_die", "database_lost", "out_of_time"]
 
 
 @dataclass
@@ -53,9 +53,9 @@ class WorkResult:
 
     Parameters
     ----------
-    reason : {"drained", "stopped", "aborted", "workers_die", "database_lost"}
+    reason : {"drained", "stopped", "aborted", "workers_die", "database_lost", "out_of_time"}
         No work was left; asked to stop, and the current jobs ended; asked twice, and jobs were given back; worker
-        processes died again and again; the database did not come back.
+        processes died again and again; the database did not come back; too little wall-time is left to begin anything.
     completed, failed : int
         Jobs that ended COMPLETED and FIZZLED.
     given_back : int
@@ -255,6 +255,9 @@ class Supervisor:
                     # repair last: what it mends may be work
                     if not self._work_is_left() and self._repair() and not self._work_is_left():
                         return
+                if not busy and out_of_time():
+                    self.result.reason = "out_of_time"
+                    return
                 away_since = None
             except (ConnectionFailure, DatabaseAway) as error:
                 self.repairer.forget()

@@ -23,6 +23,7 @@ from fireworks import FWorker
 from fireworks.core.rocket import Rocket
 from pymongo.errors import ConnectionFailure
 
+from dft_inputs.walltime import seconds_left
 from workflows.runtime.identity import ProcessName
 from workflows.runtime.launchpad import CampaignLaunchPad, DatabaseAway
 from workflows.runtime.repair import Repairer
@@ -45,6 +46,15 @@ _ORPHAN_CHECK_S = 0.5
 _ORPHAN_GRACE_S = 30.0
 
 DATABASE_LOST_EXIT = 75
+
+LEAST_TIME_S = 90.0
+"""Wall-time of an allocation below which no job is begun: DFT would be told to stop before its first step."""
+
+
+def out_of_time() -> bool:
+    """Tell whether too little wall-time is left to this process for a job to make sense."""
+    left = seconds_left()
+    return left is not None and left < LEAST_TIME_S
 
 
 def campaign_query(campaign: str | None) -> dict[str, Any]:
@@ -150,7 +160,7 @@ class WorkerLoop:
                     Repairer(self.runner.launchpad).run()
                     self.emit("back", away_s=round(time.monotonic() - away_since, 1))
                     away_since = None
-                firework = self.runner.claim()
+                firework = None if out_of_time() else self.runner.claim()
                 if firework is None:
                     if not idle:
                         self.emit("idle")

@@ -243,3 +243,13 @@ def test_a_worker_that_cannot_start_is_not_started_for_ever(site: Site, monkeypa
     assert (result.reason, result.completed) == ("workers_die", 0)
     assert "broken installation" in (site.directory / "logs" / "worker-1.log").read_text()
     assert site.states() == {"READY": 1}
+
+
+def test_nothing_is_begun_in_the_last_seconds_of_an_allocation(site, monkeypatch):
+    site.add(campaign_job(site, "late"))
+    monkeypatch.setenv("NUCLEATE_DEADLINE", str(time.time() + 30))
+    assert site.result(site.start())["reason"] == "out_of_time"
+    assert (site.states(), site.noted()) == ({"READY": 1}, {})
+    monkeypatch.setenv("NUCLEATE_DEADLINE", str(time.time() + 3600))
+    assert site.result(site.start())["reason"] == "drained"
+    assert site.states() == {"COMPLETED": 1}

@@ -14,6 +14,7 @@ from dft_inputs.causes import DftError
 from dft_inputs.checks import check_structure_for_dft
 from dft_inputs.espresso.cells import primitive_cell
 from dft_inputs.espresso.document import PwDocument
+from dft_inputs.espresso.handlers import handlers_for
 from dft_inputs.espresso.inputs import make_input
 from dft_inputs.espresso.kpoints import k_mesh
 from dft_inputs.espresso.relax import relax
@@ -24,6 +25,7 @@ from workflows.runtime.settings import load_settings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from custodian.custodian import ErrorHandler
     from pymatgen.core import Structure
 
     from dft_inputs.espresso.inputs import Calculation
@@ -125,6 +127,8 @@ def run_here(
         directory,
         here.command,
         restart_from=None if prev_dir is None else Path(prev_dir),
+        handlers=_handlers(here, structure),
+        family=here.family,
         keep_density=False,
     )
     return _document(here, [done], directory, done.corrections, label)
@@ -160,7 +164,15 @@ def band_gap_here(
     empty = {"system.nbnd": occupied + max(_EMPTY_BANDS, ceil(_EMPTY_SHARE * occupied))}
     inp = make_input(structure, here.protocol, here.family, "scf", mesh=mesh, extra={**empty, **(pw or {})})
     earlier = None if prev_dir is None else Path(prev_dir)
-    done = run_pw(inp, directory, here.command, restart_from=earlier, keep_density=False)
+    done = run_pw(
+        inp,
+        directory,
+        here.command,
+        restart_from=earlier,
+        handlers=_handlers(here, structure),
+        family=here.family,
+        keep_density=False,
+    )
     gap = done.output.gap
     if gap is None:
         raise DftError(611, f"{directory}: no empty band was printed")
@@ -204,6 +216,10 @@ def refuse(structure: Structure, here: Machine) -> None:
     refusals = check_structure_for_dft(structure, here.protocol, here.family, memory_gb=here.command.memory_gb)
     if refusals:
         raise DftError(refusals[0].code, "; ".join(refusal.message for refusal in refusals))
+
+
+def _handlers(here: Machine, structure: Structure) -> Sequence[ErrorHandler]:
+    return handlers_for(here.protocol, [element.symbol for element in structure.composition.elements])
 
 
 def _document(
