@@ -14,6 +14,8 @@ from jobflow import Maker, job
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
+    from workflows.records import PropertyResult
+
 
 MAX_RESIDUAL = 0.05
 """Largest root-mean-square residual of a fit, as a share of the energies' range."""
@@ -166,3 +168,12 @@ def read_bulk_modulus(document: dict[str, Any]) -> tuple[float, str]:
         )
     residual = 1000 * document["residual_ev"] / document["n_atoms"]
     return value, f"Birch-Murnaghan fit ({residual:.2g} meV/atom residual) of {document['how']}"
+
+
+def bulk_modulus_of(document: dict[str, Any]) -> PropertyResult:
+    """Read a bulk modulus as the property of a verdict; raises as :func:`read_bulk_modulus`."""
+    from workflows.records import PropertyResult
+
+    value, how = read_bulk_modulus(document)
+    keys = ("volumes_angstrom3", "energies_ev", "volume_angstrom3", "derivative", "residual_ev", "n_atoms")
+    return PropertyResult(value=value, unit="GPa", how=how, detail={key: document[key] for key in keys})

@@ -35,21 +35,31 @@ def measure_volumes(structure: Structure, ions: Any, volume_strain: float, point
     """
     import numpy as np
 
-    jobs, volumes = [], []
+    jobs = []
     ions = ions.sharing(structure)
     for number, scale in enumerate(1 + np.linspace(-volume_strain, volume_strain, points)):
-        scaled = structure.copy().scale_lattice(structure.volume * float(scale))
-        measured = ions.make(scaled)
+        measured = ions.make(structure.copy().scale_lattice(structure.volume * float(scale)))
         measured.append_name(f" {number + 1}/{points}")
         jobs.append(measured)
-        volumes.append(round(float(scaled.volume), 6))
-    fit = fit_volumes(volumes, [measured.output.output.energy for measured in jobs], len(structure), how)
+    fit = fit_volumes([j.output.structure for j in jobs], [j.output.output.energy for j in jobs], how)
     return Response(replace=Flow([*jobs, fit], output=fit.output))
 
 
 @job
-def fit_volumes(volumes_angstrom3: list[float], energies_ev: list[float], n_atoms: int, how: str) -> dict[str, Any]:
-    """Fit energies (eV of the cell) against volumes (Å³ of the cell).
+def fit_volumes(structures: list[Structure], energies_ev: list[float], how: str) -> dict[str, Any]:
+    """Fit the equation of state to one run a volume.
+
+    Parameters
+    ----------
+    structures : list of pymatgen.core.Structure
+    energies_ev : list of float
+        Of the cells.
+    how : str
+
+    Returns
+    -------
+    dict
+        What :func:`workflows.engines.eos.read_bulk_modulus` reads.
 
     Raises
     ------
@@ -58,11 +68,12 @@ def fit_volumes(volumes_angstrom3: list[float], energies_ev: list[float], n_atom
     """
     from workflows.engines.eos import fit_birch_murnaghan
 
+    volumes = [round(float(structure.volume), 6) for structure in structures]
     energies = [round(float(energy), 8) for energy in energies_ev]
     return {
-        "volumes_angstrom3": list(volumes_angstrom3),
+        "volumes_angstrom3": volumes,
         "energies_ev": energies,
-        "n_atoms": n_atoms,
+        "n_atoms": len(structures[0]),
         "how": how,
-        **fit_birch_murnaghan(list(volumes_angstrom3), energies),
+        **fit_birch_murnaghan(volumes, energies),
     }

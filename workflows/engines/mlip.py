@@ -16,13 +16,12 @@ from workflows.causes import CausedError
 from workflows.engines.base import Problem, Result
 from workflows.engines.documents import as_structure, get
 from workflows.engines.models import SCREENING_FAMILY, get_model
-from workflows.records import PropertyResult
 
 if TYPE_CHECKING:
     from jobflow import Maker
     from pymatgen.core import Structure
 
-    from workflows.records import PhononResult
+    from workflows.records import PhononResult, PropertyResult
     from workflows.spec import CampaignSpec
 
 ENGINE_PROPERTIES = frozenset({"bulk_modulus"})
@@ -358,8 +357,6 @@ class MlipEngine:
         """
         if name != "bulk_modulus":
             raise CausedError(605, f"engine mlip can't measure {name}")
-        from workflows.engines.eos import read_bulk_modulus
+        from workflows.engines.eos import bulk_modulus_of
 
-        value, how = read_bulk_modulus(document)
-        keys = ("volumes_angstrom3", "energies_ev", "volume_angstrom3", "derivative", "residual_ev", "n_atoms")
-        return PropertyResult(value=value, unit="GPa", how=how, detail={key: document[key] for key in keys})
+        return bulk_modulus_of(document)

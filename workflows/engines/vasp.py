@@ -326,11 +326,9 @@ class VaspEngine:
             602, 603 as :func:`workflows.engines.eos.read_bulk_modulus`; 605 for an unknown property or no value.
         """
         if name == "bulk_modulus":
-            from workflows.engines.eos import read_bulk_modulus
+            from workflows.engines.eos import bulk_modulus_of
 
-            value, how = read_bulk_modulus(document)
-            keys = ("volumes_angstrom3", "energies_ev", "volume_angstrom3", "derivative", "residual_ev", "n_atoms")
-            return PropertyResult(value=value, unit="GPa", how=how, detail={key: document[key] for key in keys})
+            return bulk_modulus_of(document)
         if name != "band_gap":
             raise CausedError(605, f"engine vasp can't measure {name}")
         state = get(document, "state")

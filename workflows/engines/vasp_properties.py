@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from jobflow import Flow, Maker, job
+from jobflow import Flow, Maker
 
+from workflows.engines.eos_flow import fit_volumes
 from workflows.engines.phonon_flow import phonon_flow
 from workflows.engines.vasp_protocols import PROTOCOLS
 
@@ -96,31 +97,3 @@ class VaspBulkModulusMaker(Maker):  # type: ignore[misc] # jobflow is untyped
         )
         fit = fit_volumes([p.output.structure for p in points], [p.output.output.energy for p in points], how)
         return Flow([*points, fit], output=fit.output, name=self.name)
-
-
-@job
-def fit_volumes(structures: list[Structure], energies: list[float], how: str) -> dict[str, Any]:
-    """Fit the equation of state to one run a volume.
-
-    Parameters
-    ----------
-    structures : list of pymatgen.core.Structure
-    energies : list of float
-        eV a cell.
-    how : str
-
-    Raises
-    ------
-    CausedError
-        As :func:`workflows.engines.eos.fit_birch_murnaghan`.
-    """
-    from workflows.engines.eos import fit_birch_murnaghan
-
-    volumes = [round(float(s.volume), 6) for s in structures]
-    return {
-        "volumes_angstrom3": volumes,
-        "energies_ev": [float(e) for e in energies],
-        "n_atoms": len(structures[0]),
-        "how": how,
-        **fit_birch_murnaghan(volumes, [float(e) for e in energies]),
-    }

@@ -275,11 +275,9 @@ class EspressoEngine:
             no number.
         """
         if name == "bulk_modulus":
-            from workflows.engines.eos import read_bulk_modulus
+            from workflows.engines.eos import bulk_modulus_of
 
-            value, how = read_bulk_modulus(document)
-            keys = ("volumes_angstrom3", "energies_ev", "volume_angstrom3", "derivative", "residual_ev", "n_atoms")
-            return PropertyResult(value=value, unit="GPa", how=how, detail={key: document[key] for key in keys})
+            return bulk_modulus_of(document)
         if name == "band_gap":
             value = float(document["band_gap_ev"])
             if not np.isfinite(value):
