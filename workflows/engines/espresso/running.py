@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 from dataclasses import asdict
 from math import ceil
@@ -201,7 +202,10 @@ def relax_kept(structure: Structure, protocol: str, key: str) -> PwDocument:
     name = hashlib.sha256(content.encode()).hexdigest()[:16]
     formula = structure.composition.reduced_formula
     directory = load_settings().data_dir / "references" / "runs" / key.replace(":", "_") / f"{formula}-{name}"
-    return relax_here(structure, protocol, directory, prev_dir=directory if directory.is_dir() else None)
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # a second build waits, and then finds it done
+        return relax_here(structure, protocol, directory, prev_dir=directory)
 
 
 def refuse(structure: Structure, here: Machine) -> None:
