@@ -9,6 +9,7 @@ from importlib.resources import files
 from itertools import permutations
 from typing import TYPE_CHECKING
 
+import numpy as np
 from pymatgen.core import Composition, Lattice, Structure
 
 from generators.compositions import is_neutral
@@ -19,6 +20,10 @@ from workflows.reference import Source, system_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+
+MAX_GAP = 8.0
+"""Å between planes of atoms; layers of van der Waals crystals lie 3 to 4 Å apart, layers of slab models 10 and more."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,16 @@ class Proposal:
     source: Source
 
 
+def widest_gap(structure: Structure) -> float:
+    """Give the widest empty space (Å) between planes of atoms that are parallel to a face of the cell."""
+    gaps = []
+    for axis in range(3):
+        heights = np.sort(structure.frac_coords[:, axis] % 1.0)
+        empty = np.diff(np.append(heights, heights[0] + 1.0)).max()
+        gaps.append(float(empty) / structure.lattice.reciprocal_lattice_crystallographic.abc[axis])
+    return max(gaps)
+
+
 def covers(limits: Limits, engine_key: str) -> str:
     """Say in words what a subsystem built within these limits covers."""
     return (
@@ -102,6 +117,8 @@ def enumerate_subsystem(elements: Iterable[str], limits: Limits | None = None) -
     found: dict[str, Proposal] = {}
     for known in known_structures():
         if len(known.structure) <= limits.known_atoms and _symbols(known.structure) == wanted:
+            if widest_gap(known.structure) > MAX_GAP:
+                continue  # a layer in vacuum is no bulk phase
             label = f"{system_name(wanted)}/{known.label}"
             found[label] = Proposal(label, known.structure, Source(kind="known", prototype=known.label))
     for phase, structure in _literature():

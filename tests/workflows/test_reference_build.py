@@ -3,6 +3,7 @@ from __future__ import annotations
 import warnings
 
 import pytest
+from pymatgen.core import Lattice, Structure
 
 from generators.crystals.neutrality import neutral
 from generators.relaxer import evaluate
@@ -10,7 +11,7 @@ from workflows.causes import CausedError
 from workflows.engines.base import Result
 from workflows.reference import hull, load_reference
 from workflows.reference_build import build, build_subsystem
-from workflows.reference_proposals import Limits, enumerate_subsystem
+from workflows.reference_proposals import MAX_GAP, Limits, enumerate_subsystem, widest_gap
 
 SMALL = Limits(any_atoms=2, neutral_atoms=3, known_atoms=2, first_look=4, first_window=5.0, window=1.0, hull_window=1.0)
 
@@ -137,3 +138,12 @@ def test_subsystems_are_built_side_by_side(tmp_path, monkeypatch):
     assert [e.id for e in both.entries(("Mg",))] == [e.id for e in alone.entries(("Mg",))]
     for ours, theirs in zip(both.entries(("Mg",)), alone.entries(("Mg",)), strict=True):
         assert ours.energy_ev_per_atom == pytest.approx(theirs.energy_ev_per_atom, abs=1e-3)
+
+
+def test_layers_in_vacuum_are_no_competing_phases():
+    layer = Structure(Lattice.orthorhombic(3.3, 30.0, 4.6), ["P"] * 2, [[0, 0.49, 0], [0.5, 0.51, 0.5]])
+    assert widest_gap(layer) > 20
+    shifted = layer.copy()
+    shifted.translate_sites([0, 1], [0.3, 0.5, 0.1])
+    assert widest_gap(shifted) == pytest.approx(widest_gap(layer))
+    assert all(widest_gap(p.structure) <= MAX_GAP for p in enumerate_subsystem(("P",)))
