@@ -5,7 +5,7 @@ Sci. 39, 1 (2014)); Δ is the root mean square difference of two energy curves w
 (``ase.utils.deltacodesdft``). As that test wants, cells and positions are those of its CIFs, scaled: nothing relaxes.
 Every scf is kept: an interrupted run goes on where it was.
 
-    python benchmarks/espresso_delta.py --work /tmp/delta Al Si Mg Be Ca
+    python benchmarks/espresso_delta.py --work /tmp/delta Al Si Mg Ca
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ GPA = 1e-24 * kJ
 """One GPa in eV/Å³; ASE's ``delta`` wants bulk moduli in eV/Å³."""
 
 VOLUMES = np.linspace(0.94, 1.06, 7)
-DEFAULT = ("Al", "Si", "Ar", "Rb", "Sr", "Ca", "K", "Be", "Mg")
+DEFAULT = ("Al", "Si", "Ar", "Rb", "Sr", "Ca", "K", "Mg")
 
 
 def measure(symbol: str, protocol: PwProtocol, work: Path, command: PwCommand) -> dict[str, Any]:
