@@ -83,7 +83,7 @@ def widest_gap(structure: Structure) -> float:
     for axis in range(3):
         heights = np.sort(structure.frac_coords[:, axis] % 1.0)
         empty = np.diff(np.append(heights, heights[0] + 1.0)).max()
-        gaps.append(float(empty) / structure.lattice.reciprocal_lattice_crystallographic.abc[axis])
+        gaps.append(float(empty / structure.lattice.reciprocal_lattice_crystallographic.abc[axis]))
     return max(gaps)
 
 

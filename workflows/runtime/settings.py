@@ -215,10 +215,11 @@ class EspressoSettings(BaseModel):
     launcher: tuple[str, ...] = Field(
         default=(), description="what stands before it, word by word: [mpirun, -np, '8'], [srun]"
     )
+    processes: int = Field(default=1, ge=1, description="how many processes the launcher starts")
     pools: int | None = Field(
         default=None,
         ge=1,
-        description="groups of processes that share k-points out; chosen from the input if not given",
+        description="groups of processes that share k-points out; chosen for each input if not given",
     )
     memory_gb: float | None = Field(
         default=None, gt=0, description="GB that one pw.x may use; larger inputs are refused (default: this machine's)"

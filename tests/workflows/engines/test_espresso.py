@@ -51,6 +51,16 @@ def test_how_pw_x_is_started_decides_no_energy(engine, configured):
     assert changed.machine.command.argv()[-5:] == ["-np", "8", "pw.x", "-nk", "4"]
 
 
+def test_pools_are_chosen_for_each_input_unless_they_are_given(family, configured):
+    from dft_inputs.espresso.inputs import make_input
+
+    configured("espresso: {launcher: [mpirun, -np, '8'], processes: 8}")
+    here = make_engine("espresso", "fast").machine
+    many = make_input(ALUMINIUM, here.protocol, here.family, "scf")
+    one = make_input(ALUMINIUM, here.protocol, here.family, "scf", mesh=(1, 1, 1))
+    assert [here.command_for(inp).pools for inp in (many, one)] == [8, 1]
+
+
 def test_a_family_that_is_not_installed_is_refused_with_its_remedy(configured):
     configured("espresso: {family: SSSP/1.3/PBE/efficiency, pseudos: /nowhere}")
     (problem,) = make_engine("espresso", "fast").check(campaign())

@@ -5,16 +5,18 @@ Read by the worker when a job runs, never stored in a job.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dft_inputs.espresso.command import PwCommand
+from dft_inputs.espresso.estimate import choose_pools, estimate
 from dft_inputs.espresso.protocols import load_protocol
 from dft_inputs.pseudos import load_family
 from workflows.runtime.settings import load_settings
 
 if TYPE_CHECKING:
     from dft_inputs.espresso.protocols import PwProtocol
+    from dft_inputs.espresso.pw_input import PwInput
     from dft_inputs.pseudos import Family
 
 
@@ -27,11 +29,24 @@ class Machine:
     protocol : PwProtocol
     family : Family
     command : PwCommand
+    processes : int
+        How many the command's launcher starts.
+    pools : int or None
+        ``None``: chosen for each input.
     """
 
     protocol: PwProtocol
     family: Family
     command: PwCommand
+    processes: int = 1
+    pools: int | None = None
+
+    def command_for(self, inp: PwInput) -> PwCommand:
+        """Give the command for an input: its k-points are shared out over the processes there are."""
+        if self.pools is not None or self.processes == 1:
+            return self.command
+        n_k_points = estimate(inp, self.family).n_k_points
+        return replace(self.command, pools=choose_pools(n_k_points, self.processes))
 
 
 def protocol_here(name: str) -> PwProtocol:
@@ -67,4 +82,5 @@ def machine(name: str) -> Machine:
         scratch=None if settings.scratch is None else str(settings.scratch),
         environment=dict(settings.environment),
     )
-    return Machine(protocol, load_family(protocol.family, settings.pseudos), command)
+    family = load_family(protocol.family, settings.pseudos)
+    return Machine(protocol, family, command, settings.processes, settings.pools)

@@ -68,12 +68,13 @@ def relax_here(
     refuse(structure, here)
     if "magmom" not in structure.site_properties:  # a smaller cell forgets moments
         structure = primitive_cell(structure, here.protocol.symprec)
+    first = make_input(structure, here.protocol, here.family, "vc-relax")
     done = relax(
         structure,
         here.protocol,
         here.family,
         directory,
-        here.command,
+        here.command_for(first),
         prev_dir=None if prev_dir is None else Path(prev_dir),
         overrides=pw,
     )
@@ -126,7 +127,7 @@ def run_here(
     done = run_pw(
         inp,
         directory,
-        here.command,
+        here.command_for(inp),
         restart_from=None if prev_dir is None else Path(prev_dir),
         handlers=_handlers(here, structure),
         family=here.family,
@@ -168,7 +169,7 @@ def band_gap_here(
     done = run_pw(
         inp,
         directory,
-        here.command,
+        here.command_for(inp),
         restart_from=earlier,
         handlers=_handlers(here, structure),
         family=here.family,
