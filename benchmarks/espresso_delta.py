@@ -5,7 +5,7 @@ Sci. 39, 1 (2014)); Δ is the root mean square difference of two energy curves w
 (``ase.utils.deltacodesdft``). As that test wants, cells and positions are those of its CIFs, scaled: nothing relaxes.
 Every scf is kept: an interrupted run goes on where it was.
 
-    python benchmarks/espresso_delta.py --work /tmp/delta Al Si Mg Ca
+    python benchmarks/espresso_delta.py Al Si Mg Ca
 """
 
 from __future__ import annotations
