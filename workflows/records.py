@@ -185,6 +185,7 @@ class Attempt(_Record):
     cause: Cause | None = None
     overrides: dict[str, Any] = Field(default_factory=dict)
     last_geometry: dict[str, Any] | None = None
+    asked: str | None = Field(None, description="sha256 of what a resumable job was asked: its Maker and arguments")
 
 
 class HullReference(_Record):

@@ -138,7 +138,7 @@ def _relax(engine: RelaxingEngine, structure: Structure) -> dict[str, Any]:
     try:
         result = engine.relax_now(structure)
     except CausedError as error:
-        if error.code // 100 in _NOT_THE_CRYSTALS:
+        if error.code in _NOT_THE_CRYSTALS:
             raise
         return {"failure": str(error)}
     return {
@@ -167,8 +167,9 @@ def _first_look(proposals: Sequence[Proposal], limits: Limits) -> list[Proposal]
     return [chosen[name] for name in sorted(chosen)]
 
 
-_NOT_THE_CRYSTALS = (1, 2)
-"""Bands of causes that say nothing of the crystal (scheduler, environment): the build stops, and goes on later."""
+_NOT_THE_CRYSTALS = frozenset({101, 103, 104, 105, 106, 201, 202, 203, 204, 205, 206, 208})
+"""Causes that say nothing of the crystal (scheduler, environment): the build stops, and goes on later. What crashes
+the code or takes too much memory is a failure of its own, or one crystal could stop every build."""
 
 _Screened = tuple[Proposal, Crystal, float]
 

@@ -137,6 +137,9 @@ def relax(
     directory.mkdir(parents=True, exist_ok=True)
     number, earlier = _where_it_ended(prev_dir.absolute()) if prev_dir is not None else (1, None)
     geometry = structure
+    if earlier is not None and _code(earlier) == _NOT_CONSISTENT and (ended := last_geometry(earlier)) is not None:
+        geometry, number, earlier = ended, number + 1, None  # to be repeated, and with what is asked now
+    first = number
     budget = max_corrections
     # Repeating is done here, in directories of their own: the handler that does it within one has nothing to do.
     elements = {site.specie.symbol for site in structure}
@@ -171,7 +174,7 @@ def relax(
         if _code(here) == SUCCESS:
             return Relaxation(finished(here), number, count_ionic_steps(directory), _corrections(directory))
         relaxed = last_geometry(here)
-        if number >= protocol.max_relaxations or relaxed is None:
+        if number - first + 1 >= protocol.max_relaxations or relaxed is None:
             raise DftError(_NOT_CONSISTENT, f"{here}: {_evidence(here)}; vc-relax was repeated {number} times")
         geometry = relaxed
         number += 1

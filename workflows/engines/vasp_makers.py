@@ -31,7 +31,7 @@ from dft_inputs.causes import DftError
 from dft_inputs.vasp.geometry import last_geometry
 from dft_inputs.vasp.job import usable_geometry
 from dft_inputs.vasp.potcar import potcars_in
-from dft_inputs.vasp.preflight import check_structure, find_potcars, physics_changes
+from dft_inputs.vasp.preflight import PHYSICS, check_structure, find_potcars, physics_changes
 from dft_inputs.vasp.run import VaspCommand, corrections, run_vasp
 from workflows.causes import CausedError
 from workflows.runtime.settings import config_path, load_settings
@@ -146,12 +146,14 @@ class VaspMaker(BaseVaspMaker):  # type: ignore[misc] # atomate2 is untyped
             if error.code == 501 and self.unconverged_cause is not None:
                 raise CausedError(self.unconverged_cause, error.evidence) from error
             raise
+        changes = physics_changes(directory) + [f"{key}: {v} asked" for key, v in self.incar.items() if key in PHYSICS]
+        if changes:
+            raise CausedError(607, "; ".join(changes))
         document = get_vasp_task_document(
             directory,
             additional_fields={
                 "nucleate": {
                     "corrections": corrections(directory),
-                    "physics_changes": physics_changes(directory),
                     "potcars": [
                         {"symbol": p.symbol, "functional": p.functional, "title": p.title, "sha256": p.sha256}
                         for p in potcars

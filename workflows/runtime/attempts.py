@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import socket
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import psutil
+from monty.json import jsanitize
 from pymatgen.core import Structure
 from pymongo import DESCENDING
 from pymongo.errors import DuplicateKeyError
@@ -16,14 +20,17 @@ from pymongo.errors import DuplicateKeyError
 from workflows.records import Attempt, Cause, now
 
 if TYPE_CHECKING:
-    from jobflow import Job
+    from jobflow import Job, JobStore
     from pymongo.database import Database
 
 MAX_STANDSTILLS = 3
 """How often in a row a job may be stopped at the same geometry before it fails with the cause that stopped it."""
 
+FAIR_TRY_S = 600.0
+"""s; a shorter attempt says nothing of whether a job gets anywhere."""
+
 MAX_INTERRUPTIONS = 20
-"""How often a job that leaves no geometry may be stopped before it fails with the cause that stopped it."""
+"""How often a job may be stopped at all before it fails with the cause that stopped it."""
 
 _SCHEDULER_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID")
 
@@ -126,14 +133,31 @@ def overrides(database: Database[Any], block: dict[str, Any]) -> dict[str, Any]:
     return wanted
 
 
-def earlier_directories(database: Database[Any], job: Job, attempt: str) -> list[Path]:
-    """List the directories that earlier attempts at the same job left on this machine, newest first."""
+def fingerprint(job: Job, store: JobStore) -> str:
+    """Hash what a job is asked to do: its Maker, overrides included, and its arguments with references resolved.
+
+    A job that an upstream re-run hands another structure is asked something else, and must not go on from what it
+    left before.
+    """
+    asked = job.resolve_args(store=store, inplace=False)
+    content = jsanitize([asked.maker, asked.function_args, asked.function_kwargs], strict=True, enum_values=True)
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def earlier_directories(database: Database[Any], job: Job, attempt: str, asked: str) -> list[Path]:
+    """List the directories that earlier attempts at the same job left on this machine, newest first.
+
+    Only those that were asked the very same count, and none from before a completed one: whoever runs that again wants
+    it computed again. What this attempt is asked is recorded for those to come.
+    """
+    database.attempts.update_one({"attempt": attempt}, {"$set": {"asked": asked}})
     found = database.attempts.find(
         {"job_uuid": job.uuid, "job_index": job.index, "attempt": {"$ne": attempt}, "directory": {"$ne": None}},
-        {"directory": 1, "launch_id": 1},
+        {"directory": 1, "launch_id": 1, "state": 1, "asked": 1},
     )
     newest_first = sorted(found, key=lambda a: -(a["launch_id"] or 0))
-    return [directory for a in newest_first if (directory := Path(a["directory"])).is_dir()]
+    unfinished = takewhile(lambda a: a["state"] != "completed", newest_first)
+    return [where for a in unfinished if a.get("asked") == asked and (where := Path(a["directory"])).is_dir()]
 
 
 def may_go_on(database: Database[Any], job: Job, geometry: Structure | None) -> bool:
@@ -147,16 +171,19 @@ def may_go_on(database: Database[Any], job: Job, geometry: Structure | None) -> 
         What it reached: it must not have been there several times before. Without one only the number of attempts is
         bounded.
     """
-    before = [
-        a["last_geometry"]
-        for a in database.attempts.find(
-            {"job_uuid": job.uuid, "job_index": job.index, "state": "lost"}, {"last_geometry": 1, "launch_id": 1}
+    before = list(
+        database.attempts.find(
+            {"job_uuid": job.uuid, "job_index": job.index, "state": "lost"},
+            {"last_geometry": 1, "launch_id": 1, "seconds": 1},
         ).sort("launch_id", DESCENDING)
-    ]
-    if geometry is None:
-        return len(before) < MAX_INTERRUPTIONS
-    newest = before[:MAX_STANDSTILLS]
-    return len(newest) < MAX_STANDSTILLS or any(g is None or Structure.from_dict(g) != geometry for g in newest)
+    )
+    if len(before) >= MAX_INTERRUPTIONS:
+        return False
+    # the tail of an allocation is no fair try
+    tried = [a["last_geometry"] for a in before if (a["seconds"] or 0.0) >= FAIR_TRY_S][:MAX_STANDSTILLS]
+    if geometry is None or len(tried) < MAX_STANDSTILLS:
+        return True
+    return any(g is None or Structure.from_dict(g) != geometry for g in tried)
 
 
 def last_geometry(database: Database[Any], block: dict[str, Any]) -> dict[str, Any] | None:

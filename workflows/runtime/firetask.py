@@ -25,6 +25,7 @@ from workflows.runtime.launchpad import GOES_ON
 if TYPE_CHECKING:
     from fireworks import Firework, LaunchPad, Workflow
     from jobflow import Flow, Job
+    from pymatgen.core import Structure
 
 LOGGER = logging.getLogger(__name__)
 
@@ -137,7 +138,8 @@ class CampaignFiretask(JobFiretask):  # type: ignore[misc]  # FireWorks ships no
                 refuse_failed_parents(launchpad, fw_id, job)
                 self._apply(job, wanted, attempts.last_geometry(database, block) if wanted.get("restart") else None)
                 if (resume := getattr(job.maker, "resume", None)) is not None:
-                    earlier = attempts.earlier_directories(database, job, attempt)
+                    asked = attempts.fingerprint(job, store)
+                    earlier = attempts.earlier_directories(database, job, attempt, asked)
                     self._give(job, resume(earlier) if earlier else {})
                 context = TaskContext(launchpad, store, block, fw_id, attempt, wanted)
                 with task_context(context):
@@ -147,8 +149,7 @@ class CampaignFiretask(JobFiretask):  # type: ignore[misc]  # FireWorks ships no
             code, evidence = cause_of(error)
             stage = getattr(error, "stage", None) or block["stage"]
             cause = Cause(code=code, name=CAUSES[code].name, evidence=evidence, stage=stage)
-            read_geometry = getattr(job.maker, "last_geometry", None)
-            geometry = read_geometry(Path.cwd()) if read_geometry is not None else None
+            geometry = left_geometry(job)
             checkpoints = block["candidate"] is None  # jobs of a round store what they have as they go
             if code in _STOPPED and (geometry or checkpoints) and attempts.may_go_on(database, job, geometry):
                 attempts.finish(database, attempt, cause, geometry=geometry, state="lost")
@@ -200,6 +201,19 @@ class CampaignFiretask(JobFiretask):  # type: ignore[misc]  # FireWorks ships no
             defuse_workflow=response.stop_jobflow,
             defuse_children=response.stop_children,
         )
+
+
+def left_geometry(job: Job) -> Structure | None:
+    """Read what geometry a failed job left here; a directory that can't be read must not hide why the job failed."""
+    read = getattr(job.maker, "last_geometry", None)
+    if read is None:
+        return None
+    try:
+        geometry: Structure | None = read(Path.cwd())
+    except Exception:
+        LOGGER.exception("the last geometry of %s can't be read", job.name)
+        return None
+    return geometry
 
 
 def changed_maker(maker: Maker, wanted: dict[str, Any]) -> Maker:

@@ -171,3 +171,29 @@ def test_a_bad_structure_fails_its_job_with_a_cause(pw_x, engine, tmp_path):
         relax_here(overlapping, "fast", tmp_path)
     assert caught.value.code == 301
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("pw", "changes"),
+    [
+        ({}, False),
+        ({"electrons.mixing_beta": 0.2, "system.nbnd": 20, "control.nstep": 200}, False),
+        ({"system.ecutwfc": 25.0}, True),
+        ({"SYSTEM.degauss": 0.1}, True),
+        ({"electrons.conv_thr": 1e-3}, True),
+    ],
+)
+def test_what_a_rerun_may_change_without_leaving_the_protocol(pw, changes):
+    from workflows.engines.espresso.running import changes_physics
+
+    assert changes_physics(pw) == changes
+
+
+def test_a_run_that_was_stopped_in_its_first_step_leaves_the_geometry_it_began_with(engine, family, tmp_path):
+    from dft_inputs.espresso.inputs import make_input
+
+    here = engine.machine
+    (tmp_path / "relax-01").mkdir()
+    assert engine.relax_maker().last_geometry(tmp_path) is None
+    make_input(ALUMINIUM, here.protocol, family, "vc-relax").write(tmp_path / "relax-01" / "pw.in")
+    assert engine.relax_maker().last_geometry(tmp_path).composition == ALUMINIUM.composition

@@ -19,6 +19,7 @@ from pymatgen.core import Lattice, Structure
 from dft_inputs.causes import DftError
 from workflows.causes import CausedError
 from workflows.records import Attempt, now
+from workflows.runtime import attempts
 from workflows.runtime.attempts import root_cause
 from workflows.runtime.context import current_task
 from workflows.runtime.firetask import PRODUCER, firework_name, to_workflow
@@ -338,6 +339,17 @@ def test_names():
     assert firework_name(block_of("c", 2, "judge", "c-r02-0001")) == "c/r02/judge/c-r02-0001"
 
 
+def moved(structure, x):
+    at = structure.copy()
+    at.translate_sites([0], [x, 0, 0], to_unit_cell=False)
+    return at
+
+
+@job
+def give(x):
+    return moved(CUBE, x)
+
+
 @dataclass
 class Stepper(Maker):
     """Walks along x, a step each launch, and is stopped by its wall-time until it has come far enough."""
@@ -356,9 +368,7 @@ class Stepper(Maker):
 
     @job
     def make(self, structure):
-        at = structure.copy()
-        if not self.stuck:
-            at.translate_sites([0], [0.1, 0, 0], to_unit_cell=False)
+        at = structure.copy() if self.stuck else moved(structure, 0.1)
         at.to_file("at.json")
         if round(at.frac_coords[0][0] / 0.1) < self.until:
             raise DftError(101, "stopped before the allocation ended")
@@ -390,9 +400,41 @@ def test_a_job_that_its_walltime_stopped_goes_on_where_it_was(store, run):
     assert (len(fw["launches"]), len(fw["archived_launches"])) == (1, 2)
 
 
-def test_a_job_that_gets_nowhere_fails_with_what_stopped_it(store, run):
+def test_a_job_that_gets_nowhere_fails_with_what_stopped_it(store, run, monkeypatch):
+    monkeypatch.setattr(attempts, "FAIR_TRY_S", 0.0)
     work = chain(Stepper(stuck=True).make(CUBE), "relax")
     store.launchpad.add_wf(to_workflow(work, name="test"))
     assert in_the_store(store).run_all(limit=10) == 4
     assert states(store)["c/r01/relax/c-r01-0001"] == "FIZZLED"
     assert root_cause(store.database, "c", 1, "c-r01-0001")["relax"].code == 101
+
+
+def test_the_tails_of_allocations_are_no_fair_tries(store, run, monkeypatch):
+    monkeypatch.setattr(attempts, "MAX_INTERRUPTIONS", 5)
+    store.launchpad.add_wf(to_workflow(chain(Stepper(stuck=True).make(CUBE), "relax"), name="test"))
+    assert in_the_store(store).run_all(limit=10) == 6  # five were given back, though nothing moved
+
+
+def test_a_job_that_is_asked_something_else_begins_anew(store, run):
+    """After a re-run of the job before it, what was computed for the old question is no start."""
+    before = chain(give(0.0), "sample")
+    work = chain(Stepper(until=2).make(before.output), "relax")
+    store.launchpad.add_wf(to_workflow(Flow([before, work]), name="test"))
+    runner = in_the_store(store)
+    assert runner.run_all(limit=2) == 2  # the second was stopped at x = 0.1
+    store.jobstore.docs_store._collection.update_one(
+        {"uuid": before.uuid}, {"$set": {"output": moved(CUBE, 0.5).as_dict()}}
+    )
+    assert runner.run_all(limit=1) == 1
+    assert Structure.from_dict(output(store, work)).frac_coords[0][0] == pytest.approx(0.6)
+
+
+def test_a_completed_job_that_is_run_again_is_computed_again(store, run):
+    work = chain(Stepper(until=1).make(CUBE), "relax")
+    store.launchpad.add_wf(to_workflow(work, name="test"))
+    runner = in_the_store(store)
+    runner.run_all()
+    (fw,) = store.launchpad.get_fw_ids({})
+    store.launchpad.rerun_fw(fw)
+    runner.run_all()
+    assert Structure.from_dict(output(store, work)).frac_coords[0][0] == pytest.approx(0.1)  # not 0.2

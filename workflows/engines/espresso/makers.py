@@ -42,12 +42,24 @@ class _PwMaker(Maker):  # type: ignore[misc] # jobflow is untyped
         return {} if newest is None else {"prev_dir": str(newest)}
 
     def last_geometry(self, directory: Path) -> Structure | None:
-        """Give the newest whole geometry below a directory, ``None`` if no ionic step was finished."""
+        """Give the newest whole geometry below a directory: that of the input if no ionic step was finished.
+
+        ``None`` if nothing was begun.
+        """
+        from dft_inputs.causes import DftError
         from dft_inputs.espresso.outputs import last_geometry
+        from dft_inputs.espresso.pw_input import PwInput
 
         runs = sorted({path.parent for path in directory.rglob("pw.out*")}, key=lambda path: path.stat().st_mtime)
         found = (last_geometry(run) for run in reversed(runs) if not run.name.startswith("failed-"))
-        return next((structure for structure in found if structure is not None), None)
+        reached = next((structure for structure in found if structure is not None), None)
+        inputs = sorted(directory.rglob("pw.in"), key=lambda path: path.stat().st_mtime)
+        if reached is not None or not inputs:
+            return reached
+        try:
+            return PwInput.read(inputs[-1]).structure
+        except DftError:
+            return None
 
 
 @dataclass

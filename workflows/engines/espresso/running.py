@@ -20,6 +20,7 @@ from dft_inputs.espresso.inputs import make_input
 from dft_inputs.espresso.kpoints import k_mesh
 from dft_inputs.espresso.relax import relax
 from dft_inputs.espresso.run import run_pw
+from workflows.causes import CausedError
 from workflows.engines.espresso.machine import Machine, machine
 from workflows.runtime.settings import load_settings
 
@@ -79,7 +80,7 @@ def relax_here(
         overrides=pw,
     )
     runs = [done.final]
-    return _document(here, runs, directory, done.corrections, label, n_steps=done.n_ionic_steps)
+    return _document(here, runs, directory, done.corrections, label, n_steps=done.n_ionic_steps, pw=pw)
 
 
 def run_here(
@@ -133,7 +134,10 @@ def run_here(
         family=here.family,
         keep_density=False,
     )
-    return _document(here, [done], directory, done.corrections, label)
+    document = _document(here, [done], directory, done.corrections, label, pw=options.get("extra"))
+    if not document.comparable:
+        raise CausedError(607, "a correction or an override changed what energies and forces mean")
+    return document
 
 
 def band_gap_here(
@@ -175,6 +179,8 @@ def band_gap_here(
         family=here.family,
         keep_density=False,
     )
+    if not done.comparable or changes_physics(pw or {}):
+        raise CausedError(607, "a correction or an override changed what a gap means")
     gap = done.output.gap
     if gap is None:
         raise DftError(611, f"{directory}: no empty band was printed")
@@ -223,6 +229,18 @@ def refuse(structure: Structure, here: Machine) -> None:
         raise DftError(refusals[0].code, "; ".join(refusal.message for refusal in refusals))
 
 
+def changes_physics(pw: dict[str, Any]) -> bool:
+    """Tell whether values that a re-run asks for take energies away from those of the protocol.
+
+    How self-consistency and the minimum are reached is free; what is computed, and how well converged, is not.
+    """
+    free = {"system.nbnd", "control.nstep", "control.disk_io", "control.verbosity", "cell.cell_factor"}
+    bound = ("system.", "cell.", "control.")
+    return any(key.startswith(bound) and key not in free for key in map(str.lower, pw)) or any(
+        key.lower() == "electrons.conv_thr" for key in pw
+    )
+
+
 def _handlers(here: Machine, structure: Structure) -> Sequence[ErrorHandler]:
     return handlers_for(here.protocol, [element.symbol for element in structure.composition.elements])
 
@@ -235,6 +253,7 @@ def _document(
     label: str,
     *,
     n_steps: int | None = None,
+    pw: dict[str, Any] | None = None,
 ) -> PwDocument:
     last = runs[-1]
     elements = [element.symbol for element in last.output.structure.composition.elements]
@@ -250,6 +269,6 @@ def _document(
         pseudopotentials=here.family.provenance(elements),
         protocol={"name": here.protocol.name, "sha256": here.protocol.sha256()},
         corrections=[asdict(correction) for correction in corrections],
-        comparable=all(correction.comparable for correction in corrections),
+        comparable=all(correction.comparable for correction in corrections) and not changes_physics(pw or {}),
     )
     return document if n_steps is None else document.model_copy(update={"n_steps": n_steps})
