@@ -197,3 +197,14 @@ def test_a_run_that_was_stopped_in_its_first_step_leaves_the_geometry_it_began_w
     assert engine.relax_maker().last_geometry(tmp_path) is None
     make_input(ALUMINIUM, here.protocol, family, "vc-relax").write(tmp_path / "relax-01" / "pw.in")
     assert engine.relax_maker().last_geometry(tmp_path).composition == ALUMINIUM.composition
+
+
+def test_phonons_of_silicon_through_atomate2s_flow(pw_x, engine, run):
+    """The real thing at its smallest: eight atoms, one displacement, judged as every engine's phonons are."""
+    relaxed = SILICON.copy().scale_lattice(SILICON.volume * (5.469 / 5.40) ** 3)
+    found = engine.read_phonons(run(engine.phonon_maker().make(relaxed)), -0.3)
+    assert found.judgement == "stable"
+    assert found.n_supercell_atoms == 8
+    assert "pw.x" in found.how
+    highest = max(max(branch) for branch in found.bands["frequencies_thz"])
+    assert highest == pytest.approx(15.1, rel=0.05)  # PBE: 15.1 THz, see docs/espresso-accuracy.md
