@@ -179,6 +179,10 @@ def _not_a_mapping(data: Any) -> Problem:
     return Problem("", f"is {kind}, not a mapping with keys such as name: and chemistry:", line=1)
 
 
+_ENGINES_AFFAIR = {"targets", "chemistry"}
+"""Keys that engines, and nobody else, speak of."""
+
+
 def _check_the_rest(data: dict[str, Any], faults: Iterable[KeyPath], checks: Sequence[Check]) -> list[Problem]:
     """Ask the checks about what is right in a file with errors; what they say of its broken parts is dropped."""
     for depth in (2, 1):
@@ -191,6 +195,8 @@ def _check_the_rest(data: dict[str, Any], faults: Iterable[KeyPath], checks: Seq
         except ValidationError:
             continue
         absent = {_dotted(path) for path in dropped} | (_STAND_IN.keys() - rest.keys())
+        if "engine" in absent:
+            absent |= _ENGINES_AFFAIR  # whoever is asked now is not the engine that was meant
         found = [problem for check in checks for problem in check(spec)]
         return [p for p in found if not any(p.key == key or p.key.startswith((f"{key}.", f"{key}[")) for key in absent)]
     return []

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workflows.checks import check_engine
 from workflows.problems import Problem
 from workflows.spec import CampaignSpec
 from workflows.spec_file import SpecError, check_file, check_text, load_spec, template
@@ -228,3 +229,10 @@ def test_what_the_template_has_commented_out_is_right_too():
 def test_a_name_that_cannot_be_a_campaigns_makes_no_template():
     with pytest.raises(SpecError, match="name"):
         template("Not A Name")
+
+
+def test_a_misspelt_engine_is_not_answered_by_another_one():
+    text = "name: a\nchemistry: {systems: [Al-N]}\ntargets: {band_gap: {min: 1, unit: eV}}\nengine: espreso\n"
+    with pytest.raises(SpecError) as caught:
+        check_text(text, [check_engine])
+    assert [p.key for p in caught.value.problems] == ["engine"]

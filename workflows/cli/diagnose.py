@@ -27,7 +27,7 @@ def diagnose(
     try:
         found = look(directory)
     except NoRunError as error:
-        raise RefusedError(str(error)) from None
+        raise RefusedError(f"{error}{_hint(directory)}") from None
     if as_json:
         output.print_json(found.as_dict())
     else:
@@ -40,3 +40,18 @@ def diagnose(
         if found.suggestion:
             output.say(f"a re-run would change: {found.suggestion}")
     raise typer.Exit(LEFT if found.code else DONE)
+
+
+def _hint(directory: Path) -> str:
+    """Name the runs inside a directory that holds none itself."""
+    from dft_inputs.diagnose import NoRunError
+    from dft_inputs.diagnose import diagnose as look
+
+    inside = []
+    for path in sorted(p for p in directory.iterdir() if p.is_dir())[:50] if directory.is_dir() else ():
+        try:
+            look(path)
+        except NoRunError:
+            continue
+        inside.append(path.name)
+    return f"; there are runs in it: {', '.join(inside[:8])}" if inside else ""

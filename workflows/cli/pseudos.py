@@ -90,11 +90,19 @@ def show(
     as_json: options.AsJson = False,
     root: Root = None,
 ) -> None:
-    """List the families that are installed, and those that can be."""
+    """List the families that are installed, and those that can be.
+
+    What a family of the web holds is not known (?) before it is installed.
+    """
+    from pymatgen.core import Element
+
     from dft_inputs.causes import DftError
     from dft_inputs.pseudos import default_root
     from dft_inputs.pseudos.catalogue import catalogue
 
+    for symbol in elements or ():
+        if not Element.is_valid_symbol(symbol):
+            raise RefusedError(f"{symbol!r} is no element; use symbols such as Mg, Al, O")
     place = root or default_root()
     try:
         rows = [row for row in catalogue(place) if row.has(elements or ())]

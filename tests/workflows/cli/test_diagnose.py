@@ -83,3 +83,9 @@ def test_no_database_and_no_heavy_import(failed):
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "1 []"
+
+
+def test_a_directory_of_runs_says_where_they_are(nucleate, failed):
+    ran = nucleate("diagnose", failed.parent)
+    assert ran.code == 2
+    assert "there are runs in it: failed" in ran.err
