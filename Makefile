@@ -28,7 +28,7 @@ espresso: $(STAMP)  ## install Quantum ESPRESSO (as root, with apt-get) and its 
 demo: $(STAMP)  ## run a two-round campaign end to end and leave demo-report/
 	@$(VENV)/bin/nucleate demo demo-campaign --output demo-report --processes $(PROCESSES)
 
-espresso-campaign: espresso  ## a closed loop with pw.x, two rounds of phosphides, and espresso-report/ (half an hour on 2 cores)
+espresso-campaign: espresso  ## a closed loop with pw.x, two rounds of phosphides, and espresso-report/ (6 minutes on 2 cores)
 	@$(VENV)/bin/nucleate launch docs/campaigns/phosphides.yaml -C espresso-campaign
 	@$(VENV)/bin/nucleate work -C espresso-campaign --processes $(PROCESSES)
 	@$(VENV)/bin/nucleate report -C espresso-campaign -o espresso-report
