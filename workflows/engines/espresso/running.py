@@ -79,8 +79,7 @@ def relax_here(
         prev_dir=None if prev_dir is None else Path(prev_dir),
         overrides=pw,
     )
-    runs = [done.final]
-    return _document(here, runs, directory, done.corrections, label, n_steps=done.n_ionic_steps, pw=pw)
+    return _document(here, done.final, directory, done.corrections, label, n_steps=done.n_ionic_steps, pw=pw)
 
 
 def run_here(
@@ -121,8 +120,7 @@ def run_here(
     here = machine(protocol)
     refuse(structure, here)
     if supercell:
-        elements = [element.symbol for element in structure.composition.elements]
-        options["mesh"] = k_mesh(structure, here.protocol.phonon_spacing_for(elements))
+        options["mesh"] = k_mesh(structure, here.protocol.phonon_spacing_for(_elements(structure)))
     start = primitive_cell(structure, here.protocol.symprec) if standardise else structure
     inp = make_input(start, here.protocol, here.family, calculation, refine=standardise, **options)
     done = run_pw(
@@ -134,7 +132,7 @@ def run_here(
         family=here.family,
         keep_density=False,
     )
-    document = _document(here, [done], directory, done.corrections, label, pw=options.get("extra"))
+    document = _document(here, done, directory, done.corrections, label, pw=options.get("extra"))
     if not document.comparable:
         raise CausedError(607, "a correction or an override changed what energies and forces mean")
     return document
@@ -164,8 +162,7 @@ def band_gap_here(
     here = machine(protocol)
     refuse(structure, here)
     coarse = make_input(structure, here.protocol, here.family, "scf")
-    elements = [element.symbol for element in structure.composition.elements]
-    mesh = k_mesh(coarse.structure, here.protocol.spacing_for(elements) / density_factor)
+    mesh = k_mesh(coarse.structure, here.protocol.spacing_for(_elements(structure)) / density_factor)
     occupied = ceil(here.family.valence_electrons(structure.composition.get_el_amt_dict()) / 2)
     empty = {"system.nbnd": occupied + max(_EMPTY_BANDS, ceil(_EMPTY_SHARE * occupied))}
     inp = make_input(structure, here.protocol, here.family, "scf", mesh=mesh, extra={**empty, **(pw or {})})
@@ -241,13 +238,17 @@ def changes_physics(pw: dict[str, Any]) -> bool:
     )
 
 
+def _elements(structure: Structure) -> list[str]:
+    return [element.symbol for element in structure.composition.elements]
+
+
 def _handlers(here: Machine, structure: Structure) -> Sequence[ErrorHandler]:
-    return handlers_for(here.protocol, [element.symbol for element in structure.composition.elements])
+    return handlers_for(here.protocol, _elements(structure))
 
 
 def _document(
     here: Machine,
-    runs: Sequence[PwRun],
+    last: PwRun,
     directory: Path,
     corrections: Sequence[Correction],
     label: str,
@@ -255,18 +256,16 @@ def _document(
     n_steps: int | None = None,
     pw: dict[str, Any] | None = None,
 ) -> PwDocument:
-    last = runs[-1]
-    elements = [element.symbol for element in last.output.structure.composition.elements]
     job = getattr(CURRENT_JOB, "job", None)
     plus_u = "+U" if here.protocol.hubbard_u_ev else ""
     document = PwDocument.from_runs(
-        [(run.output, run.directory) for run in runs],
+        [(last.output, last.directory)],
         last.inp,
         directory,
         uuid=None if job is None else job.uuid,
         task_label=label,
         run_type=here.protocol.functional + plus_u,
-        pseudopotentials=here.family.provenance(elements),
+        pseudopotentials=here.family.provenance(_elements(last.output.structure)),
         protocol={"name": here.protocol.name, "sha256": here.protocol.sha256()},
         corrections=[asdict(correction) for correction in corrections],
         comparable=all(correction.comparable for correction in corrections) and not changes_physics(pw or {}),
