@@ -1,7 +1,8 @@
-"""The five records of a campaign, the collections they live in and the keys that make each write happen once.
+"""The records of a campaign, the collections they live in and the keys that make each write happen once.
 
 Who writes what: ``campaigns`` and ``rounds`` by launch and feedback; ``candidates`` by sample, then by screen, prerelax
-and select each in its own block; ``attempts`` by the task that runs and by rerun; ``verdicts`` by judge alone.
+and select each in its own block; ``attempts`` by the task that runs and by rerun; ``verdicts`` by judge alone;
+``pilots`` by submit, by the batch job itself, and by reconcile.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ UNIQUE_KEYS: dict[str, tuple[tuple[str, ...], ...]] = {
     "candidates": (("candidate",),),
     "attempts": (("attempt",),),
     "verdicts": (("candidate",),),
+    "pilots": (("pilot",),),
 }
 """Unique indexes of each collection."""
 
@@ -40,6 +42,7 @@ QUERY_KEYS: dict[str, tuple[tuple[str, ...], ...]] = {
     "candidates": (("campaign", "round", "index"),),
     "attempts": (("campaign", "round", "candidate", "stage"), ("campaign", "state"), ("fw_id",)),
     "verdicts": (("campaign", "round"), ("campaign", "counted_in")),
+    "pilots": (("campaign", "state"), ("cluster", "job_id")),
     # One compound index: the embedded server scans everything when two fields have an index each.
     "fireworks": (("spec.nucleate.campaign", "spec.nucleate.round"),),
 }
@@ -178,6 +181,8 @@ class Attempt(_Record):
     pid: int | None = None
     process_started: float | None = Field(None, description="epoch s; tells a reused pid from the process meant")
     scheduler_job: str | None = None
+    cluster: str | None = Field(None, description="name in the cluster file; None outside of any")
+    pilot: str | None = Field(None, description="the batch job that ran it")
     started_at: datetime | None = None
     ended_at: datetime | None = None
     planned_at: datetime | None = Field(None, description="when rerun asked for it; only planned ones have it")
@@ -186,6 +191,39 @@ class Attempt(_Record):
     overrides: dict[str, Any] = Field(default_factory=dict)
     last_geometry: dict[str, Any] | None = None
     asked: str | None = Field(None, description="sha256 of what a resumable job was asked: its Maker and arguments")
+
+
+class Pilot(_Record):
+    """One batch job that runs tasks of a campaign on a cluster.
+
+    Written by ``submit`` before the scheduler is asked, so that no job is ever unknown; then by the job itself (who it
+    is, that it lives), and by reconcile (what the scheduler says became of it).
+    """
+
+    pilot: str = Field(description="'<campaign>-<cluster>-<kind>-<6 hex>'; also the job's name")
+    campaign: str
+    cluster: str
+    kind: str = Field(description="which of the cluster's kinds of pilot")
+    state: Literal["submitting", "queued", "running", "ended", "refused"] = "submitting"
+    job_id: str | None = None
+    fw_id: int | None = Field(None, description="the one firework that it was submitted for, in reservation mode")
+    nodes: int = 1
+    cores: int = 1
+    gpus: int = 0
+    memory_gb: float = 1.0
+    minutes: int = 60
+    submitted_at: datetime = Field(default_factory=now)
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    host: str | None = None
+    process: str | None = Field(None, description="name of the process that runs it, see runtime.identity")
+    beat: int = Field(0, description="counted up by the job while it lives; clocks of hosts need not agree")
+    tasks: int = Field(0, description="tasks that it has ended")
+    reason: str = Field("", description="why it ended, in the words of the job itself")
+    scheduler_state: str = Field("", description="in the scheduler's own word")
+    core_seconds: float | None = Field(None, description="allocated, from accounting where there is any")
+    cause: Cause | None = Field(None, description="why it did not end well")
+    message: str = Field("", description="what the scheduler said when it refused, or why the job waits")
 
 
 class HullReference(_Record):

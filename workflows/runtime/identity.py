@@ -13,8 +13,45 @@ from dataclasses import dataclass
 
 import psutil
 
-_NAME = re.compile(r"^nucleate-(?P<host>.+)-(?P<pid>\d+)-(?P<started>\d+)$")
+CLUSTER = "NUCLEATE_CLUSTER"
+"""Environment variable: name of the cluster, as in the cluster file, that a batch job runs on."""
+PILOT = "NUCLEATE_PILOT"
+"""Environment variable: name of the batch job's record in ``pilots``."""
+
+_NAME = re.compile(
+    r"^nucleate-(?P<host>[^@]+)-(?P<pid>\d+)-(?P<started>\d+)"
+    r"(?:@(?P<cluster>[^:@]*):(?P<job>[^:@.]+)\.(?P<restart>\d+))?$"
+)
 _START_TOLERANCE_S = 2.0  # Linux derives start times from a boot time that clock corrections move by a second
+
+
+@dataclass(frozen=True)
+class BatchJob:
+    """A run of a scheduler's job.
+
+    Parameters
+    ----------
+    cluster : str
+        Name in the cluster file; empty for a job that somebody submitted by hand.
+    job_id : str
+    restart : int
+        How often the scheduler had put it back into the queue.
+    """
+
+    cluster: str
+    job_id: str
+    restart: int = 0
+
+    @classmethod
+    def own(cls) -> BatchJob | None:
+        """Name the job that this process runs in, if any."""
+        job = os.environ.get("SLURM_JOB_ID", "")
+        if not job:
+            return None
+        return cls(os.environ.get(CLUSTER, ""), job, int(os.environ.get("SLURM_RESTART_COUNT", "0") or 0))
+
+    def __str__(self) -> str:
+        return f"{self.cluster}:{self.job_id}.{self.restart}"
 
 
 @dataclass(frozen=True)
@@ -27,14 +64,17 @@ class ProcessName:
     pid : int
     started : int
         Epoch s.
+    job : BatchJob or None
+        The scheduler's job that it runs in.
     """
 
     host: str
     pid: int
     started: int
+    job: BatchJob | None = None
 
     def __str__(self) -> str:
-        return f"nucleate-{self.host}-{self.pid}-{self.started}"
+        return f"nucleate-{self.host}-{self.pid}-{self.started}{f'@{self.job}' if self.job else ''}"
 
     @classmethod
     def own(cls) -> ProcessName:
@@ -44,7 +84,8 @@ class ProcessName:
     @classmethod
     def of(cls, pid: int) -> ProcessName:
         """Name a running process of this host; raises ``psutil.NoSuchProcess``."""
-        return cls(socket.gethostname(), pid, int(psutil.Process(pid).create_time()))
+        # a process that we have started runs in the job that we run in
+        return cls(socket.gethostname(), pid, int(psutil.Process(pid).create_time()), BatchJob.own())
 
     @classmethod
     def parse(cls, name: str | None) -> ProcessName | None:
@@ -53,12 +94,17 @@ class ProcessName:
         Examples
         --------
         >>> ProcessName.parse("nucleate-node-3-4711-1790000000")
-        ProcessName(host='node-3', pid=4711, started=1790000000)
+        ProcessName(host='node-3', pid=4711, started=1790000000, job=None)
+        >>> ProcessName.parse("nucleate-node-3-4711-1790000000@alps:81.0").job
+        BatchJob(cluster='alps', job_id='81', restart=0)
         >>> ProcessName.parse("Automatically generated Worker") is None
         True
         """
         found = _NAME.match(name or "")
-        return cls(found["host"], int(found["pid"]), int(found["started"])) if found else None
+        if not found:
+            return None
+        job = BatchJob(found["cluster"], found["job"], int(found["restart"])) if found["job"] else None
+        return cls(found["host"], int(found["pid"]), int(found["started"]), job)
 
     def is_here(self, host: str | None = None) -> bool:
         """Tell whether it runs (or ran) on this host."""
