@@ -66,7 +66,8 @@ class Through(_Part):
     relay: str | None = Field(None, description="HOST:PORT where `nucleate relay` listens on a login node")
     tunnel: tuple[str, ...] = Field(
         (),
-        description="command that a job starts, with {port}, {host} and {host_port}: ssh -N -L {port}:{host}:{host_port} login1",
+        description="command that a job starts, with {port}, {host} and {host_port} to be filled in, e.g. "
+        "[ssh, -N, -L, '{port}:{host}:{host_port}', login1]",
     )
 
 
