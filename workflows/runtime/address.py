@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 import yaml
 from pydantic import SecretStr
@@ -21,6 +21,7 @@ from pymongo.errors import (
 from workflows import records
 from workflows.runtime import embedded
 from workflows.runtime.settings import EMBEDDED, NucleateSettings, StoreError
+from workflows.runtime.supervisor import write_private
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +33,9 @@ ADDITIONAL = "data"
 
 OUT_OF_DISK_SPACE = 14031
 """MongoDB's error code."""
+
+_OF_DISCOVERY = {"directconnection", "loadbalanced", "srvmaxhosts", "srvservicename"}
+"""Options about finding the hosts of a database; meaningless where exactly one is dialled."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -91,6 +95,45 @@ class Address:
     def _password(self) -> str:
         return self.password.get_secret_value() if self.password else ""
 
+    def hosts(self) -> list[tuple[str, int]]:
+        """Give the hosts that it names; empty where DNS names them (``mongodb+srv://``)."""
+        if "://" not in self.host:
+            return [(self.host, self.port)]
+        scheme, _, rest = self.host.partition("://")
+        if scheme == "mongodb+srv":
+            return []
+        named = rest.partition("/")[0].partition("?")[0].split(",")
+        return [split_host_port(one, self.port) for one in named]
+
+    def by_way_of(self, host: str, port: int, *, any_certificate_name: bool = False) -> Address:
+        """Give the address of the same database as it is dialled through a relay or a tunnel.
+
+        Parameters
+        ----------
+        host : str
+        port : int
+            Where the relay or the tunnel listens.
+        any_certificate_name : bool
+            Accept a TLS certificate that is made out to another name; its authority is checked all the same.
+
+        Returns
+        -------
+        Address
+            Drivers dial it and nothing else: they don't follow what a replica set says of its members, whom only the
+            other end of the relay can reach.
+        """
+        options = {}
+        if "://" in self.host:
+            parts = urlsplit(self.host)
+            options = {k: v for k, v in parse_qsl(parts.query) if k.lower() not in _OF_DISCOVERY}
+            if parts.scheme == "mongodb+srv" and not {"tls", "ssl"} & {k.lower() for k in options}:
+                options["tls"] = "true"  # what +srv means besides DNS
+        options["directConnection"] = "true"
+        if any_certificate_name:
+            options["tlsAllowInvalidHostnames"] = "true"
+        shown = f"[{host}]" if ":" in host else host
+        return replace(self, host=f"mongodb://{shown}:{port}/?{urlencode(options)}", port=port)
+
     def launchpad_document(self) -> dict[str, Any]:
         """Give what ``my_launchpad.yaml`` holds, password included."""
         return {
@@ -131,6 +174,62 @@ class Address:
             "docs_store": docs,
             "additional_stores": {ADDITIONAL: dict(self.files) if isinstance(self.files, dict) else big},
         }
+
+
+def split_host_port(text: str, default_port: int | None = None) -> tuple[str, int]:
+    """Take ``HOST:PORT`` apart; an IPv6 address stands in brackets.
+
+    Parameters
+    ----------
+    text : str
+    default_port : int, optional
+        For a text that names none.
+
+    Raises
+    ------
+    StoreError
+        If it is not that.
+
+    Examples
+    --------
+    >>> split_host_port("login1:27117"), split_host_port("[::1]:27117"), split_host_port("db1", 27017)
+    (('login1', 27117), ('::1', 27117), ('db1', 27017))
+    """
+    host, colon, port = text.rpartition(":")
+    if text.endswith("]") or not colon:
+        host, port = text, "" if default_port is None else str(default_port)
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 2**16 or set(host) & set("/@ []"):
+        raise StoreError(f"{text!r} is no HOST:PORT, such as login1:27117")
+    return host, int(port)
+
+
+def write_files(address: Address, directory: Path) -> None:
+    """Write ``my_launchpad.yaml`` and ``jobflow.yaml``, mode 0600, each whole or not at all.
+
+    ``lpad -l my_launchpad.yaml`` works with the first; jobflow with the second named in ``JOBFLOW_CONFIG_FILE``.
+
+    Parameters
+    ----------
+    address : Address
+    directory : pathlib.Path
+        Made if it isn't there.
+
+    Raises
+    ------
+    StoreError
+        If they can't be written.
+    """
+    documents = {
+        LAUNCHPAD_FILE: address.launchpad_document(),
+        JOBFLOW_FILE: {"JOB_STORE": address.jobstore_document()},
+    }
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, document in documents.items():
+            write_private(directory / name, yaml.safe_dump(document, sort_keys=False))
+    except OSError as error:
+        raise StoreError(f"the store's files can't be written to {directory}: {error.strerror}") from None
 
 
 def address_of(name: str, settings: NucleateSettings) -> Address:

@@ -69,6 +69,11 @@ class Through(_Part):
         description="command that a job starts, with {port}, {host} and {host_port} to be filled in, e.g. "
         "[ssh, -N, -L, '{port}:{host}:{host_port}', login1]",
     )
+    certificate_name: Literal["checked", "any"] = Field(
+        "checked",
+        description="any: a TLS certificate of the right authority will do whatever host it is made out to, because "
+        "the database is dialled under another name; safer: the relay's name in the certificate",
+    )
 
 
 class Cluster(_Part):

@@ -12,7 +12,6 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-import yaml
 from fireworks import LaunchPad
 from jobflow import JobStore
 from pymongo import ASCENDING, MongoClient
@@ -35,10 +34,10 @@ from workflows.runtime.address import (
     address_in,
     address_of,
     translated,
+    write_files,
 )
 from workflows.runtime.blobs import Blobs
 from workflows.runtime.settings import EMBEDDED, NucleateSettings, StoreError, load_settings
-from workflows.runtime.supervisor import write_private
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -209,30 +208,8 @@ class Store:
         self.launchpad.tuneup()
 
     def write_configs(self, directory: Path) -> None:
-        """Write ``my_launchpad.yaml`` and ``jobflow.yaml``, mode 0600, each whole or not at all.
-
-        ``lpad -l my_launchpad.yaml`` works with the first; jobflow with the second named in ``JOBFLOW_CONFIG_FILE``.
-
-        Parameters
-        ----------
-        directory : pathlib.Path
-            Of the campaign; made if it isn't there.
-
-        Raises
-        ------
-        StoreError
-            If they can't be written.
-        """
-        documents = {
-            LAUNCHPAD_FILE: self.address.launchpad_document(),
-            JOBFLOW_FILE: {"JOB_STORE": self.address.jobstore_document()},
-        }
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            for name, document in documents.items():
-                write_private(directory / name, yaml.safe_dump(document, sort_keys=False))
-        except OSError as error:
-            raise StoreError(f"the store's files can't be written to {directory}: {error.strerror}") from None
+        """Write ``my_launchpad.yaml`` and ``jobflow.yaml``, see :func:`workflows.runtime.address.write_files`."""
+        write_files(self.address, directory)
 
     def close(self) -> None:
         """Close all connections."""
