@@ -190,6 +190,9 @@ class Attempt(_Record):
     cause: Cause | None = None
     overrides: dict[str, Any] = Field(default_factory=dict)
     last_geometry: dict[str, Any] | None = None
+    set_aside: bool = Field(
+        False, description="the node was to blame, not the task: counts against no budget of re-runs"
+    )
     asked: str | None = Field(None, description="sha256 of what a resumable job was asked: its Maker and arguments")
 
 
@@ -221,6 +224,7 @@ class Pilot(_Record):
     tasks: int = Field(0, description="tasks that it has ended")
     reason: str = Field("", description="why it ended, in the words of the job itself")
     scheduler_state: str = Field("", description="in the scheduler's own word")
+    restarts: int = Field(0, description="how often the scheduler had put it back into the queue, when last asked")
     core_seconds: float | None = Field(None, description="allocated, from accounting where there is any")
     cause: Cause | None = Field(None, description="why it did not end well")
     message: str = Field("", description="what the scheduler said when it refused, or why the job waits")

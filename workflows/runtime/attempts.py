@@ -18,6 +18,7 @@ from pymongo import DESCENDING
 from pymongo.errors import DuplicateKeyError
 
 from workflows.records import Attempt, Cause, now
+from workflows.runtime.identity import CLUSTER, PILOT
 
 if TYPE_CHECKING:
     from jobflow import Job, JobStore
@@ -68,6 +69,8 @@ def begin(
         pid=process.pid,
         process_started=process.create_time(),
         scheduler_job=next((v for name in _SCHEDULER_VARIABLES if (v := os.environ.get(name))), None),
+        cluster=os.environ.get(CLUSTER) or None,
+        pilot=os.environ.get(PILOT) or None,
         started_at=now(),
         overrides=wanted,
     )

@@ -32,6 +32,9 @@ LOGGER = logging.getLogger(__name__)
 PRODUCER = "_nucleate_producer"
 """Spec key of a dynamic child: ``<uuid>:<index>`` of the job that produced it."""
 
+RESOURCES = "resources"
+"""Spec key: what a firework takes (cores, memory_gb, minutes, partition) and whether it is resumable; all optional."""
+
 
 def to_workflow(flow: Flow | Job, *, name: str | None = None, metadata: dict[str, Any] | None = None) -> Workflow:
     """Convert a flow as jobflow does, with our Firetask and without a store.
@@ -53,14 +56,37 @@ def to_workflow(flow: Flow | Job, *, name: str | None = None, metadata: dict[str
     workflow = flow_to_workflow(flow, None, allow_external_references=True, **options)
     for firework in workflow.fws:
         firework.tasks = [CampaignFiretask(job=task["job"], store=None) for task in firework.tasks]
+        _mark_resumable(firework)
     return workflow
 
 
+def _mark_resumable(firework: Firework) -> None:
+    """Say of a firework that whatever ends its run early costs little: it may be begun near the end of an allocation.
+
+    Jobs of a round store what they have as they go; some Makers go on from the last geometry.
+    """
+    block = firework.spec.get("nucleate")
+    of_round = block is not None and block.get("candidate") is None
+    if of_round or any(hasattr(task["job"].maker, "resume") for task in firework.tasks):
+        firework.spec[RESOURCES] = {**(firework.spec.get(RESOURCES) or {}), "resumable": True}
+
+
 def _stamp_child(firework: Firework, parent_spec: dict[str, Any], producer: str) -> None:
-    """Give a dynamic child what it inherits: its producer, our block, category, name prefix, a cascade of failures."""
+    """Give a dynamic child what it inherits: its producer, our block, category, resources, name, a cascade of failures.
+
+    Resources go to children of the same stage and candidate only: what ``select`` takes says nothing of a relaxation.
+    """
     spec = firework.spec
     spec[PRODUCER] = producer
-    block = spec.setdefault("nucleate", parent_spec["nucleate"])
+    parent = parent_spec["nucleate"]
+    block = spec.setdefault("nucleate", parent)
+    same = all(block.get(name) == parent.get(name) for name in ("stage", "candidate"))
+    # jobflow hands a manager_config on, so a child may come with its parent's already
+    taken = {**((parent_spec.get(RESOURCES) if same else None) or {}), **(spec.pop(RESOURCES, None) or {})}
+    taken.pop("resumable", None)
+    if taken:
+        spec[RESOURCES] = taken
+    _mark_resumable(firework)
     if "_category" in parent_spec:
         spec.setdefault("_category", parent_spec["_category"])
     if block.get("candidate"):

@@ -438,3 +438,37 @@ def test_a_completed_job_that_is_run_again_is_computed_again(store, run):
     store.launchpad.rerun_fw(fw)
     runner.run_all()
     assert Structure.from_dict(output(store, work)).frac_coords[0][0] == pytest.approx(0.1)  # not 0.2
+
+
+def resources(store):
+    found = store.launchpad.fireworks.find({}, {"name": 1, "spec.resources": 1})
+    return {fw["name"]: fw["spec"].get("resources") for fw in found}
+
+
+def test_what_may_be_begun_near_the_end_of_an_allocation_says_so(store, run):
+    of_round = dress(one(), block_of("c", 1, "sample"), "gpu")
+    goes_on, plain = chain(Stepper().make(CUBE), "relax"), chain(Doubler().make(CUBE), "gate")
+    store.launchpad.add_wf(to_workflow(Flow([of_round, goes_on, plain]), name="test"))
+    assert resources(store) == {
+        "c/r01/sample": {"resumable": True},
+        "c/r01/relax/c-r01-0001": {"resumable": True},
+        "c/r01/gate/c-r01-0001": None,
+    }
+
+
+def test_dynamic_children_of_the_same_stage_take_as_much(store, run):
+    work = chain(spread(1), "phonon")
+    work.config.manager_config["resources"] = {"cores": 4, "minutes": 90, "resumable": True}
+    run(work)
+    assert sorted(map(str, resources(store).values())) == [
+        "{'cores': 4, 'minutes': 90, 'resumable': True}",
+        "{'cores': 4, 'minutes': 90}",  # whether it can go on is its own
+    ]
+
+
+def test_an_attempt_names_the_pilot_that_it_ran_in(store, run, monkeypatch):
+    monkeypatch.setenv("NUCLEATE_CLUSTER", "alps")
+    monkeypatch.setenv("NUCLEATE_PILOT", "c-alps-dft-0a1b2c")
+    run(chain(one(), "relax"))
+    attempt = Attempt.model_validate(store.attempts.find_one({}, {"_id": 0}))
+    assert (attempt.cluster, attempt.pilot) == ("alps", "c-alps-dft-0a1b2c")
