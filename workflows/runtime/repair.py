@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import socket
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from fireworks.core.launchpad import LockedWorkflowError
@@ -20,6 +20,7 @@ from workflows.records import Cause, now
 from workflows.runtime.identity import is_dead
 from workflows.runtime.launchpad import CLAIMED_BY
 from workflows.runtime.settle import NotNow, settle
+from workflows.runtime.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -55,28 +56,6 @@ class Repair:
     kind: Kind
     fw_id: int | None
     done: str
-
-
-@dataclass
-class Watch:
-    """Remembers since when things have looked the same; by this process' clock, so hosts need not agree on time."""
-
-    seen: dict[tuple[str, Any], tuple[Any, float]] = field(default_factory=dict)
-    touched: set[tuple[str, Any]] = field(default_factory=set)
-
-    def age_s(self, key: tuple[str, Any], looks: Any) -> float:
-        """Note how something looks and tell for how long it has looked so."""
-        self.touched.add(key)
-        before = self.seen.get(key)
-        if before is None or before[0] != looks:
-            self.seen[key] = (looks, time.monotonic())
-            return 0.0
-        return time.monotonic() - before[1]
-
-    def forget_others(self) -> None:
-        """Forget what was not seen since the last call: it has mended itself."""
-        self.seen = {key: value for key, value in self.seen.items() if key in self.touched}
-        self.touched = set()
 
 
 class Repairer:

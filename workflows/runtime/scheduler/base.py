@@ -105,6 +105,10 @@ class JobInfo:
         Why it waits.
     source : str
         Which command said so: ``squeue``, ``sacct``, ``scontrol``.
+    ending : bool
+        Whether its processes are being ended: they may still live, and it has not ended yet.
+    earlier : tuple of JobInfo
+        What accounting knows of its earlier runs, first to last; each ended, and was put back into the queue.
     """
 
     job_id: str
@@ -123,6 +127,8 @@ class JobInfo:
     core_seconds: float | None = None
     reason: str = ""
     source: str = ""
+    ending: bool = False
+    earlier: tuple[JobInfo, ...] = ()
 
 
 class Scheduler(Protocol):

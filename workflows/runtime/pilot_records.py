@@ -1,0 +1,188 @@
+"""What the schedulers say of the batch jobs that campaigns have submitted, written into their ``pilots`` records.
+
+A record that says ``ended`` with a word of the scheduler stays true when the scheduler has forgotten the job. Writes
+are made only where the record still looks as it did before the scheduler was asked: the job itself writes there, too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from workflows.causes import CAUSES
+from workflows.records import Cause, now
+from workflows.runtime.scheduler.base import SchedulerAwayError
+from workflows.runtime.scheduler.inquiry import Inquiry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pymongo.database import Database
+
+    from workflows.runtime.scheduler.base import JobInfo, Scheduler
+    from workflows.runtime.watch import Watch
+
+FORGOTTEN_S = 60.0
+"""s, by this process' clock, for which a job that its scheduler does not know must not have moved to count as ended."""
+
+NEVER_SUBMITTED_S = 120.0
+"""s after which a job that was about to be submitted, and that the scheduler does not know, counts as not submitted."""
+
+FORGOTTEN = "FORGOTTEN"
+"""Our word in ``scheduler_state`` for a job that its scheduler knows no more."""
+
+_KILLED = 106
+_FIELDS = {
+    "_id": 0, "pilot": 1, "campaign": 1, "cluster": 1, "state": 1, "job_id": 1, "beat": 1, "restarts": 1,
+    "scheduler_state": 1, "started_at": 1, "ended_at": 1, "core_seconds": 1, "cause": 1, "message": 1,
+}  # fmt: skip
+
+
+@dataclass
+class Refreshed:
+    """What a refresh found.
+
+    Parameters
+    ----------
+    changed : list of str
+        Names of pilots whose record was brought up to date in more than its core-seconds.
+    away : dict of str to str
+        Clusters whose scheduler does not answer, and what it said.
+    unknown : dict of str to str
+        Pilots of which nothing can be said, and why.
+    """
+
+    changed: list[str] = field(default_factory=list)
+    away: dict[str, str] = field(default_factory=dict)
+    unknown: dict[str, str] = field(default_factory=dict)
+
+
+def refresh(
+    database: Database[Any],
+    schedulers: Mapping[str, Scheduler] | Inquiry,
+    *,
+    campaign: str | None = None,
+    watch: Watch | None = None,
+    dry_run: bool = False,
+) -> Refreshed:
+    """Bring the records of all pilots that have not ended, or whose accounts are still open, up to date.
+
+    Parameters
+    ----------
+    database : pymongo.database.Database
+    schedulers : mapping of str to Scheduler, or Inquiry
+        By the cluster's name, as in the cluster file.
+    campaign : str, optional
+        Only its pilots.
+    watch : Watch, optional
+        Kept by the caller from call to call; without it a job that its scheduler has forgotten never counts as ended.
+    dry_run : bool
+        Only say what would change.
+    """
+    inquiry = schedulers if isinstance(schedulers, Inquiry) else Inquiry(schedulers)
+    found = Refreshed()
+    # the records first: what the scheduler says is then newer than they are
+    open_ones: dict[str, list[dict[str, Any]]] = {}
+    wanted: dict[str, Any] = {
+        "$or": [{"state": {"$nin": ["ended", "refused"]}}, {"state": "ended", "core_seconds": None}]
+    }
+    if campaign is not None:
+        wanted["campaign"] = campaign
+    for record in database.pilots.find(wanted, _FIELDS).sort("pilot", 1):
+        open_ones.setdefault(record["cluster"], []).append(record)
+    for cluster, records in open_ones.items():
+        if cluster not in inquiry.schedulers:
+            found.unknown |= {
+                r["pilot"]: f"cluster {cluster} is not in this machine's cluster file"
+                for r in records
+                if r["state"] != "ended"
+            }
+            continue
+        # of one that has ended only the accounts are wanted, where there are any
+        records = [r for r in records if not _is_settled(r, accounts=inquiry.accounting(cluster))]  # noqa: PLW2901
+        try:
+            infos = inquiry.jobs(cluster, [r["job_id"] for r in records if r["job_id"]])
+            by_name = inquiry.named(cluster, [r["pilot"] for r in records if not r["job_id"]])
+        except SchedulerAwayError as error:
+            found.away[cluster] = str(error)
+            continue
+        for record in records:
+            info = infos.get(record["job_id"]) if record["job_id"] else by_name.get(record["pilot"])
+            changes = _told(record, info) if info else _missed(record, watch, found)
+            _write(database, record, changes, found, dry_run=dry_run)
+    return found
+
+
+def _is_settled(record: dict[str, Any], *, accounts: bool) -> bool:
+    """Tell whether the scheduler has nothing to add to a record."""
+    if record["state"] != "ended":
+        return False
+    return bool(record["scheduler_state"]) and (not accounts or record["scheduler_state"] == FORGOTTEN)
+
+
+def _told(record: dict[str, Any], info: JobInfo) -> dict[str, Any]:
+    """Give what a record should say after its job's scheduler has spoken."""
+    if record["state"] == "ended" and info.phase != "ended" and info.restarts <= record["restarts"]:
+        return {}  # the job has said so itself, and the scheduler is about to
+    told: dict[str, Any] = {
+        "job_id": info.job_id,
+        "state": info.phase,
+        "scheduler_state": info.state,
+        "restarts": info.restarts,
+        "message": info.reason if info.phase == "queued" else "",
+    }
+    if info.core_seconds is not None:
+        told["core_seconds"] = info.core_seconds
+    if info.started is not None:
+        told["started_at"] = info.started
+    if info.phase == "ended":
+        told["ended_at"] = info.ended or record["ended_at"] or now()
+        if info.cause is not None:
+            cause = Cause(code=info.cause, name=CAUSES[info.cause].name, evidence=info.evidence)
+            told["cause"] = cause.model_dump()
+        elif info.exit_code:
+            told["message"] = info.evidence
+    elif info.restarts > record["restarts"]:
+        told |= {"ended_at": None, "cause": None, "reason": ""}  # put back into the queue: it begins anew
+    return told
+
+
+def _missed(record: dict[str, Any], watch: Watch | None, found: Refreshed) -> dict[str, Any]:
+    """Give what a record should say of a job that its scheduler does not know."""
+    pilot = record["pilot"]
+    looks = (record["state"], record["job_id"], record["beat"])
+    age_s = watch.age_s(("pilot", pilot), looks) if watch is not None else 0.0
+    if record["state"] == "ended":
+        return {"scheduler_state": FORGOTTEN} if age_s >= FORGOTTEN_S else {}
+    if not record["job_id"]:
+        if age_s >= NEVER_SUBMITTED_S:
+            return {"state": "refused", "message": "it was never submitted: whoever was about to died before"}
+        found.unknown[pilot] = "it is about to be submitted, or whoever was about to has died"
+        return {}
+    if age_s < FORGOTTEN_S:
+        found.unknown[pilot] = f"its scheduler knows no job {record['job_id']} (any more)"
+        return {}
+    evidence = f"the scheduler knows no job {record['job_id']} any more, and the job gives no sign of life"
+    cause = Cause(code=_KILLED, name=CAUSES[_KILLED].name, evidence=evidence)
+    return {"state": "ended", "scheduler_state": FORGOTTEN, "ended_at": now(), "cause": cause.model_dump()}
+
+
+def _write(
+    database: Database[Any], record: dict[str, Any], changes: dict[str, Any], found: Refreshed, *, dry_run: bool
+) -> None:
+    # times come back from the database without a zone
+    news = {name: value for name, value in changes.items() if not _same(record.get(name), value)}
+    if not news:
+        return
+    if not dry_run:
+        observed = {"pilot": record["pilot"], "state": record["state"], "job_id": record["job_id"]}
+        if not database.pilots.update_one(observed, {"$set": news}).modified_count:
+            return  # the job, or another refresh, was quicker
+    if news.keys() - {"core_seconds"}:
+        found.changed.append(record["pilot"])
+
+
+def _same(stored: Any, value: Any) -> bool:
+    if hasattr(stored, "tzinfo") and hasattr(value, "tzinfo"):
+        return bool(stored.replace(tzinfo=None) == value.replace(tzinfo=None))
+    return bool(stored == value)

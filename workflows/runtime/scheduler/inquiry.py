@@ -1,0 +1,90 @@
+"""One question to each scheduler for all jobs of a pass: a controller that serves a whole centre is asked seldom."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from workflows.runtime.scheduler.base import JobInfo, SchedulerAwayError, SchedulerError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from workflows.runtime.scheduler.base import Scheduler
+
+FRESH_S = 3.0
+"""s for which an answer is used again."""
+
+
+@dataclass
+class _Answer:
+    at: float
+    jobs: dict[str, JobInfo | None] = field(default_factory=dict)
+    away: str = ""
+
+
+class Inquiry:
+    """What the schedulers of several clusters answered lately.
+
+    Parameters
+    ----------
+    schedulers : mapping of str to Scheduler
+        By the cluster's name.
+    """
+
+    def __init__(self, schedulers: Mapping[str, Scheduler]) -> None:
+        self.schedulers = schedulers
+        self._answers: dict[str, _Answer] = {}
+
+    def jobs(self, cluster: str, job_ids: Iterable[str]) -> dict[str, JobInfo]:
+        """Tell what is known of jobs; those that the scheduler knows nothing of are left out.
+
+        Raises
+        ------
+        SchedulerAwayError
+            If the scheduler does not answer; it is not asked again before :data:`FRESH_S` have passed.
+        KeyError
+            If there is no such cluster.
+        """
+        wanted = set(job_ids)
+        scheduler = self.schedulers[cluster]
+        answer = self._answers.get(cluster)
+        if answer is None or time.monotonic() - answer.at > FRESH_S:
+            answer = self._answers[cluster] = _Answer(time.monotonic())
+        if answer.away:
+            raise SchedulerAwayError(answer.away)
+        missing = sorted(wanted - answer.jobs.keys())
+        if missing:
+            try:
+                found = scheduler.jobs(missing)
+            except SchedulerError as error:  # refused is as good as silent: nothing may be concluded
+                self._answers[cluster] = _Answer(time.monotonic(), away=str(error) or "it does not answer")
+                raise SchedulerAwayError(str(error)) from error
+            answer.jobs |= {job_id: found.get(job_id) for job_id in missing}
+        return {job_id: info for job_id in wanted if (info := answer.jobs[job_id]) is not None}
+
+    def named(self, cluster: str, names: Iterable[str]) -> dict[str, JobInfo]:
+        """Find jobs by name, anew each time.
+
+        Raises
+        ------
+        SchedulerAwayError
+            If the scheduler does not answer.
+        KeyError
+            If there is no such cluster.
+        """
+        wanted = sorted(set(names))
+        answer = self._answers.get(cluster)
+        if answer is not None and answer.away and time.monotonic() - answer.at <= FRESH_S:
+            raise SchedulerAwayError(answer.away)
+        try:
+            return self.schedulers[cluster].named(wanted) if wanted else {}
+        except SchedulerError as error:
+            self._answers[cluster] = _Answer(time.monotonic(), away=str(error) or "it does not answer")
+            raise SchedulerAwayError(str(error)) from error
+
+    def accounting(self, cluster: str) -> bool:
+        """Tell whether a cluster keeps accounts; ``False`` also for one that is not in the cluster file."""
+        scheduler = self.schedulers.get(cluster)
+        return scheduler is not None and scheduler.accounting
