@@ -6,12 +6,14 @@ A batch job may start hours later, and restart; what it was sized for must not c
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from workflows.runtime.cluster import Needs, PilotKind
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PILOTS = "pilots"
 """Directory of a campaign with one directory a pilot: its order, its output."""
