@@ -11,7 +11,7 @@ export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 
-.PHONY: help install espresso espresso-campaign espresso-accuracy espresso-faults demo test kills incumbents lint constraints clean
+.PHONY: help install espresso slurm espresso-campaign espresso-accuracy espresso-faults demo test kills incumbents lint constraints clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -24,6 +24,9 @@ $(STAMP): pyproject.toml constraints.txt deploy/setup-venv.sh
 
 espresso: $(STAMP)  ## install Quantum ESPRESSO (as root, with apt-get) and its pseudopotentials where they are missing
 	@VENV="$(VENV)" bash deploy/setup-espresso.sh
+
+slurm:  ## install SLURM (as root, with apt-get) where it is missing; deploy/slurm/up.sh starts a local cluster
+	@bash deploy/slurm/setup.sh
 
 demo: $(STAMP)  ## run a two-round campaign end to end and leave demo-report/
 	@$(VENV)/bin/nucleate demo demo-campaign --output demo-report --processes $(PROCESSES)
@@ -41,7 +44,7 @@ espresso-faults: espresso  ## every failure of pw.x that is handled, provoked an
 	$(PY) benchmarks/espresso_faults.py
 	$(PY) benchmarks/walltime_restart.py
 
-test: espresso  ## lint, types and the whole test-suite, with real pw.x runs
+test: espresso slurm  ## lint, types and the whole test-suite, with real pw.x runs and a real SLURM
 	@$(MAKE) --no-print-directory lint
 	$(PY) -m pytest -n $(PROCESSES) --dist loadgroup tests
 

@@ -1,6 +1,6 @@
 """Fixtures that every test may use: a database of its own, over TCP.
 
-Those of Quantum ESPRESSO and of the stand-in for VASP lie in ``tests/support``.
+Those of Quantum ESPRESSO, SLURM and the stand-in for VASP lie in ``tests/support``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytest_plugins = ("espresso_fixtures", "vasp_stand_in.fixtures")
+pytest_plugins = ("espresso_fixtures", "slurm_fixtures", "vasp_stand_in.fixtures")
 """In ``tests/support``, which pytest puts on the path."""
 
 
