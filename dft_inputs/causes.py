@@ -29,6 +29,8 @@ class CauseInfo:
         Whether a re-run can help.
     rerun_changes : str
         What a re-run changes; empty if nothing.
+    retries : int
+        How often a job is worth being run again for it; more has to be insisted on. 0 where a re-run can't help.
     """
 
     code: int
@@ -36,6 +38,7 @@ class CauseInfo:
     recognised_by: str
     recoverable: bool
     rerun_changes: str = ""
+    retries: int = 3
 
 
 DFT_CAUSES: dict[int, CauseInfo] = {
@@ -47,10 +50,11 @@ DFT_CAUSES: dict[int, CauseInfo] = {
             "scheduler state TIMEOUT, or the code stopped itself before its allocation ended",
             True,
             "more wall-time, restart from the last geometry",
+            retries=4,
         ),
         CauseInfo(102, "out_of_memory", "scheduler state OUT_OF_MEMORY, or MemoryError", True, "more memory"),
-        CauseInfo(105, "cancelled", "scheduler state CANCELLED, or told to stop", True, "the same again"),
-        CauseInfo(106, "killed", "the process is gone and left no result", True, "the same again"),
+        CauseInfo(105, "cancelled", "scheduler state CANCELLED, or told to stop", True, "the same again", retries=10),
+        CauseInfo(106, "killed", "the process is gone and left no result", True, "the same again", retries=5),
         CauseInfo(201, "missing_pseudopotential", "no pseudopotential for an element", True, "the family installed"),
         CauseInfo(202, "disk_full", "OSError ENOSPC or EDQUOT, or a write that failed", True, "space made"),
         CauseInfo(203, "binary_missing", "the executable is not on PATH", True, "the executable installed"),
@@ -68,7 +72,7 @@ DFT_CAUSES: dict[int, CauseInfo] = {
         CauseInfo(
             209, "parallelisation", "more pools or processes than the work can be divided by", True, "fewer pools"
         ),
-        CauseInfo(210, "code_crashed", "the code aborted without saying why", True, "the same again"),
+        CauseInfo(210, "code_crashed", "the code aborted without saying why", True, "the same again", retries=2),
         CauseInfo(
             211,
             "scratch_unusable",
@@ -76,10 +80,12 @@ DFT_CAUSES: dict[int, CauseInfo] = {
             True,
             "from scratch, at the last geometry",
         ),
-        CauseInfo(301, "bad_structure", "partial occupancy, atoms on top of each other, a broken cell", False),
-        CauseInfo(302, "unsupported_element", "the engine does not know an element", False),
-        CauseInfo(303, "bad_input", "the engine refused its input", False),
-        CauseInfo(304, "too_large", "estimated memory is above what this machine has", False),
+        CauseInfo(
+            301, "bad_structure", "partial occupancy, atoms on top of each other, a broken cell", False, retries=0
+        ),
+        CauseInfo(302, "unsupported_element", "the engine does not know an element", False, retries=0),
+        CauseInfo(303, "bad_input", "the engine refused its input", False, retries=0),
+        CauseInfo(304, "too_large", "estimated memory is above what this machine has", False, retries=0),
         CauseInfo(305, "too_few_bands", "fewer bands than electrons need", True, "more bands"),
         CauseInfo(306, "smearing_needed", "a metal with fixed occupations", True, "smearing"),
         CauseInfo(
@@ -121,8 +127,8 @@ DFT_CAUSES: dict[int, CauseInfo] = {
             True,
             "tables made anew at the last geometry",
         ),
-        CauseInfo(601, "structure_exploded", "volume or distances left the sane range", False),
-        CauseInfo(602, "not_finite", "energy, force or stress is not a finite number", False),
+        CauseInfo(601, "structure_exploded", "volume or distances left the sane range", False, retries=0),
+        CauseInfo(602, "not_finite", "energy, force or stress is not a finite number", False, retries=0),
         CauseInfo(
             610,
             "basis_not_consistent",
@@ -131,7 +137,12 @@ DFT_CAUSES: dict[int, CauseInfo] = {
             "the relaxation repeated from the last geometry, then a higher cutoff",
         ),
         CauseInfo(
-            611, "result_incomplete", "the code said it was done, and part of the result is missing", True, "again"
+            611,
+            "result_incomplete",
+            "the code said it was done, and part of the result is missing",
+            True,
+            "again",
+            retries=2,
         ),
     )
 }

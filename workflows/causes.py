@@ -18,8 +18,8 @@ _MONGODB_OUT_OF_DISK_SPACE = 14031
 
 
 _BEYOND_A_RUN = (
-    CauseInfo(103, "node_failure", "scheduler state NODE_FAIL", True, "another node"),
-    CauseInfo(104, "preempted", "scheduler state PREEMPTED", True, "the same again"),
+    CauseInfo(103, "node_failure", "scheduler state NODE_FAIL", True, "another node", retries=10),
+    CauseInfo(104, "preempted", "scheduler state PREEMPTED", True, "the same again", retries=20),
     CauseInfo(204, "import_error", "ImportError in the task", True, "the package installed"),
     CauseInfo(205, "database_unreachable", "pymongo can't reach the server", True, "the same again"),
     CauseInfo(
@@ -33,7 +33,7 @@ _BEYOND_A_RUN = (
         "other volumes: wider where the minimum lies outside, narrower where the crystal changes between them",
     ),
     CauseInfo(604, "phonon_failed", "force constants could not be made", True, "a larger supercell"),
-    CauseInfo(605, "property_failed", "a property maker gave no trustworthy value", True, "the same again"),
+    CauseInfo(605, "property_failed", "a property maker gave no trustworthy value", True, "the same again", retries=2),
     CauseInfo(606, "no_reference", "the reference set does not span the chemical system", True, "the set built"),
     CauseInfo(
         607,
@@ -42,8 +42,8 @@ _BEYOND_A_RUN = (
         True,
         "the protocol's own settings, from the last geometry",
     ),
-    CauseInfo(901, "upstream", "a parent job failed; its own cause is the root", False),
-    CauseInfo(999, "unknown", "an error that no rule recognises", True, "the same again"),
+    CauseInfo(901, "upstream", "a parent job failed; its own cause is the root", False, retries=0),
+    CauseInfo(999, "unknown", "an error that no rule recognises", True, "the same again", retries=2),
 )
 
 CAUSES: dict[int, CauseInfo] = dict(sorted({**DFT_CAUSES, **{info.code: info for info in _BEYOND_A_RUN}}.items()))

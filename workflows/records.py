@@ -40,7 +40,7 @@ UNIQUE_KEYS: dict[str, tuple[tuple[str, ...], ...]] = {
 
 QUERY_KEYS: dict[str, tuple[tuple[str, ...], ...]] = {
     "candidates": (("campaign", "round", "index"),),
-    "attempts": (("campaign", "round", "candidate", "stage"), ("campaign", "state"), ("fw_id",)),
+    "attempts": (("campaign", "round", "candidate", "stage"), ("campaign", "state"), ("fw_id",), ("job_uuid",)),
     "verdicts": (("campaign", "round"), ("campaign", "counted_in")),
     "pilots": (("campaign", "state"), ("cluster", "job_id")),
     # One compound index: the embedded server scans everything when two fields have an index each.
@@ -158,10 +158,33 @@ class Candidate(_Record):
     select: Selected | None = None
 
 
+class Before(_Record):
+    """How a firework was before a re-run reset it."""
+
+    fw_id: int
+    state: str
+    launches: list[int] = Field(default_factory=list)
+    resources: dict[str, Any] | None = Field(None, description="its spec.resources")
+    details: dict[str, Any] | None = Field(None, description="its spec._exception_details, which FireWorks rewrites")
+
+
+class Rerun(_Record):
+    """What a re-run does beside overrides, and how things were before: it can be undone until a task has begun."""
+
+    after_launch: int | None = Field(None, description="the job's last launch when the re-run was asked for")
+    resources: dict[str, Any] | None = Field(None, description="the spec.resources that the job gets")
+    before: list[Before] = Field(default_factory=list, description="every firework that was reset")
+    replaced: dict[str, Any] | None = Field(
+        None, description="part of the workflow document that made room: children that the job adds anew"
+    )
+
+
 class Attempt(_Record):
     """One launch of a stage for a candidate (candidate ``None``: for the round). History is never overwritten.
 
-    ``state`` is ``planned`` for what rerun asked and no task has begun yet; such a record carries the overrides.
+    ``state`` is ``planned`` for what rerun asked and no task has begun yet. Such a record carries the overrides; its
+    ``job_uuid`` names the job that they are for (empty: all jobs of the stage), its ``cause`` what they answer, its
+    ``directory`` and ``last_geometry`` where the job starts, if not from the beginning.
     """
 
     attempt: str = Field(description="'fw<fw_id>-l<launch_id>'; planned ones '<campaign>-...-p<n>'")
@@ -186,6 +209,7 @@ class Attempt(_Record):
     started_at: datetime | None = None
     ended_at: datetime | None = None
     planned_at: datetime | None = Field(None, description="when rerun asked for it; only planned ones have it")
+    rerun: Rerun | None = Field(None, description="only planned ones have it")
     seconds: float | None = None
     cause: Cause | None = None
     overrides: dict[str, Any] = Field(default_factory=dict)

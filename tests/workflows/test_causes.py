@@ -16,6 +16,7 @@ def test_every_cause_says_how_it_is_recognised_and_what_a_rerun_changes(info):
     assert info.name == info.name.lower().replace(" ", "_")
     assert info.recognised_by
     assert bool(info.rerun_changes) == info.recoverable
+    assert (info.retries > 0) == info.recoverable
     assert info.code // 100 in {1, 2, 3, 4, 5, 6, 9}
 
 

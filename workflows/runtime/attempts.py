@@ -7,6 +7,7 @@ import json
 import os
 import socket
 from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -118,22 +119,47 @@ def finish(
     )
 
 
-def overrides(database: Database[Any], block: dict[str, Any]) -> dict[str, Any]:
-    """Read what the newest re-run asks of this (campaign, round, candidate, stage), and mark it begun.
+@dataclass(frozen=True)
+class Wanted:
+    """What the newest re-run asks of a job.
 
-    Every task of the stage reads the same overrides (a phonon flow has many); the first one to begin ends the time in
-    which the re-run can be undone.
+    Parameters
+    ----------
+    overrides : dict
+        ``maker``, ``kwargs``, ``restart``.
+    geometry : dict or None
+        With ``restart``: the structure that the job starts from.
+    directory : pathlib.Path or None
+        With ``restart``: of the attempt that it goes on from, if it is on this machine.
+    """
+
+    overrides: dict[str, Any] = field(default_factory=dict)
+    geometry: dict[str, Any] | None = None
+    directory: Path | None = None
+
+
+def wanted_of(database: Database[Any], block: dict[str, Any], job: Job) -> Wanted:
+    """Read what the newest re-run asks of this job, and mark it begun.
+
+    A re-run is of one job, or of a whole stage of a candidate (a phonon flow has many jobs), whose first task to begin
+    ends the time in which it can be undone.
     """
     key = {name: block.get(name) for name in ("campaign", "round", "candidate", "stage")}
-    planned = database.attempts.find_one({**key, "planned_at": {"$ne": None}}, sort=[("planned_at", DESCENDING)])
+    mine = {"$or": [{"job_uuid": job.uuid, "job_index": job.index}, {"job_uuid": ""}]}
+    planned = database.attempts.find_one(
+        {**key, "planned_at": {"$ne": None}, **mine}, sort=[("planned_at", DESCENDING)]
+    )
     if planned is None:
-        return {}
+        return Wanted()
     if planned["state"] == "planned":
         database.attempts.update_one(
             {"attempt": planned["attempt"], "state": "planned"}, {"$set": {"state": "begun", "started_at": now()}}
         )
-    wanted: dict[str, Any] = planned["overrides"]
-    return wanted
+    overrides: dict[str, Any] = planned["overrides"]
+    if not overrides.get("restart"):
+        return Wanted(overrides)
+    there = Path(planned["directory"]) if planned.get("directory") else None
+    return Wanted(overrides, planned["last_geometry"], there if there is not None and there.is_dir() else None)
 
 
 def fingerprint(job: Job, store: JobStore) -> str:
@@ -187,15 +213,6 @@ def may_go_on(database: Database[Any], job: Job, geometry: Structure | None) -> 
     if geometry is None or len(tried) < MAX_STANDSTILLS:
         return True
     return any(g is None or Structure.from_dict(g) != geometry for g in tried)
-
-
-def last_geometry(database: Database[Any], block: dict[str, Any]) -> dict[str, Any] | None:
-    """Give the newest geometry that any attempt of this (campaign, round, candidate, stage) left."""
-    key = {name: block.get(name) for name in ("campaign", "round", "candidate", "stage")}
-    found = database.attempts.find_one(
-        {**key, "last_geometry": {"$ne": None}}, {"last_geometry": 1}, sort=[("started_at", DESCENDING)]
-    )
-    return found["last_geometry"] if found else None
 
 
 def root_cause(database: Database[Any], campaign: str, round_number: int, candidate: str) -> dict[str, Cause]:

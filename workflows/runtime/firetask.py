@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import fields, replace
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -154,20 +155,20 @@ class CampaignFiretask(JobFiretask):  # type: ignore[misc]  # FireWorks ships no
         fw_id: int = self.fw_id
         job.metadata.update({"fw_id": fw_id})
         launch_id = launchpad.fireworks.find_one({"fw_id": fw_id}, {"launches": 1})["launches"][-1]
-        wanted = attempts.overrides(database, block)
-        attempt = attempts.begin(database, block, job, fw_id, launch_id, wanted)
+        wanted = attempts.wanted_of(database, block, job)
+        attempt = attempts.begin(database, block, job, fw_id, launch_id, wanted.overrides)
         try:
             if children_exist(launchpad, fw_id, job):
                 LOGGER.info("%s has its children already: nothing to do", job.name)
                 action = FWAction()
             else:
                 refuse_failed_parents(launchpad, fw_id, job)
-                self._apply(job, wanted, attempts.last_geometry(database, block) if wanted.get("restart") else None)
+                self._apply(job, wanted)
                 if (resume := getattr(job.maker, "resume", None)) is not None:
                     asked = attempts.fingerprint(job, store)
                     earlier = attempts.earlier_directories(database, job, attempt, asked)
                     self._give(job, resume(earlier) if earlier else {})
-                context = TaskContext(launchpad, store, block, fw_id, attempt, wanted)
+                context = TaskContext(launchpad, store, block, fw_id, attempt, wanted.overrides)
                 with task_context(context):
                     response = job.run(store=store)
                 action = self._action(job, response, fw_spec)
@@ -186,25 +187,32 @@ class CampaignFiretask(JobFiretask):  # type: ignore[misc]  # FireWorks ships no
         return action
 
     @staticmethod
-    def _apply(job: Job, wanted: dict[str, Any], geometry: dict[str, Any] | None) -> None:
-        """Change what a re-run asked: fields of the Makers, arguments, or the starting geometry."""
-        if wanted.get("maker") and job.maker is not None:
+    def _apply(job: Job, wanted: attempts.Wanted) -> None:
+        """Change what a re-run asked: fields of the Makers, arguments, or where the job starts."""
+        asked = wanted.overrides
+        if asked.get("maker") and job.maker is not None:
             # rebound to the changed Maker; jobs that it adds read the same overrides when they run
-            job.function = getattr(changed_maker(job.maker, wanted["maker"]), job.function.__name__)
-        if wanted.get("kwargs"):
-            job.function_kwargs.update(wanted["kwargs"])
-        if geometry is not None:
+            job.function = getattr(changed_maker(job.maker, asked["maker"]), job.function.__name__)
+        if asked.get("kwargs"):
+            CampaignFiretask._give(job, asked["kwargs"])
+        if wanted.geometry is not None:
             from pymatgen.core import Structure  # noqa: PLC0415 - keeps `lpad` light
 
-            CampaignFiretask._give(job, {"structure": Structure.from_dict(geometry)})
+            CampaignFiretask._give(job, {"structure": Structure.from_dict(wanted.geometry)})
+        if wanted.directory is not None and (resume := getattr(job.maker, "resume", None)) is not None:
+            CampaignFiretask._give(job, resume([wanted.directory]))
 
     @staticmethod
     def _give(job: Job, arguments: dict[str, Any]) -> None:
-        """Replace arguments of a job by name; its structure may have been given by position."""
-        given = dict(arguments)
-        if "structure" in given and "structure" not in job.function_kwargs and job.function_args:
-            job.function_args = (given.pop("structure"), *job.function_args[1:])
-        job.function_kwargs.update(given)
+        """Replace arguments of a job by name, also those that were given by position."""
+        by_position = list(signature(job.function).parameters)[: len(job.function_args)]
+        args = list(job.function_args)
+        for name, value in arguments.items():
+            if name in by_position:
+                args[by_position.index(name)] = value
+            else:
+                job.function_kwargs[name] = value
+        job.function_args = tuple(args)
 
     @staticmethod
     def _action(job: Job, response: Response, fw_spec: dict[str, Any]) -> FWAction:

@@ -259,7 +259,7 @@ def test_a_worker_with_a_category_takes_only_its_kind(store, run):
     assert found == {"cpu": "READY", "light": "COMPLETED"}
 
 
-def plan(store, stage, wanted, number=1):
+def plan(store, stage, wanted, number=1, **more):
     store.attempts.insert_one(
         Attempt(
             attempt=f"c-{stage}-p{number}",
@@ -270,6 +270,7 @@ def plan(store, stage, wanted, number=1):
             state="planned",
             planned_at=now(),
             overrides=wanted,
+            **more,
         ).model_dump()
     )
 
@@ -295,6 +296,14 @@ def test_overrides_of_another_candidate_or_stage_are_not_read(store, run):
     assert store.attempts.find_one({"attempt": "c-relax-p1"})["state"] == "planned"
 
 
+def test_what_is_planned_for_one_job_is_not_for_the_others_of_its_stage(store, run):
+    failed, other = chain(Doubler().make("x"), "phonon"), chain(Doubler().make("x"), "phonon")
+    plan(store, "phonon", {"maker": {"factor": 5}, "kwargs": {"structure": "y"}}, job_uuid=failed.uuid)
+    run(Flow([other, failed]))
+    assert output(store, failed) == {"factor": 5, "structure": "y"}
+    assert output(store, other) == {"factor": 2, "structure": "x"}
+
+
 def test_the_newest_overrides_win(store, run):
     plan(store, "relax", {"maker": {"factor": 5}}, 1)
     plan(store, "relax", {"maker": {"factor": 7}}, 2)
@@ -310,8 +319,7 @@ def test_restart_from_the_last_geometry(store, run):
     later = Structure(Lattice.cubic(4.1), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
     work = chain(Doubler().make(start), "relax")
     run(work)
-    store.attempts.update_one({}, {"$set": {"last_geometry": later.as_dict()}})
-    plan(store, "relax", {"restart": True})
+    plan(store, "relax", {"restart": True}, last_geometry=later.as_dict(), job_uuid=work.uuid)
     store.launchpad.rerun_fw(store.launchpad.get_fw_ids()[0])
     run()
     assert Structure.from_dict(output(store, work)["structure"]) == later
