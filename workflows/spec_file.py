@@ -5,28 +5,34 @@ from __future__ import annotations
 import copy
 import re
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from workflows.problems import Problem
 from workflows.spec import CampaignSpec
-from workflows.yaml_strict import KeyPath, duplicates, find, parse
+from workflows.yaml_problems import (
+    UnreadableError,
+    dotted,
+    of_duplicates,
+    of_no_mapping,
+    of_pydantic,
+    of_yaml,
+    read_text,
+    shown,
+    text_of,
+)
+from workflows.yaml_strict import KeyPath, find, parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
 
     Check = Callable[[CampaignSpec], list[Problem]]
-
-MAX_BYTES = 1_000_000
-"""A campaign file is a page of text; anything larger is some other file."""
 
 _STAND_IN: dict[str, Any] = {"name": "stand-in", "chemistry": {"allowed": ["Mg", "O"]}}
 """Takes the place of broken required sections while the rest of a file is checked; what is said of it is dropped."""
@@ -86,21 +92,19 @@ def check_text(text: str, checks: Sequence[Check] = (), source: str = "") -> Che
     try:
         data, root = parse(text)
     except yaml.YAMLError as error:
-        raise SpecError([_from_yaml(error, text)], source) from error
+        raise SpecError([of_yaml(error, text)], source) from error
     except RecursionError as error:
         raise SpecError([Problem("", "is nested too deeply to be a campaign")], source) from error
     if not isinstance(data, dict):
-        raise SpecError([_not_a_mapping(data)], source)
-    problems = [
-        Problem(_dotted(path), f"is given twice (first on line {first}); keep one", line=line)
-        for path, line, first in duplicates(root)
-    ]
+        empty = "`nucleate init DIR` writes one to start from"
+        raise SpecError([of_no_mapping(data, keys="name: and chemistry:", empty=empty)], source)
+    problems = of_duplicates(root)
     spec = None
     try:
         spec = CampaignSpec.model_validate(data)
     except ValidationError as error:
         faults = error.errors(include_url=False)
-        problems += [_from_pydantic(fault, root) for fault in faults]
+        problems += [of_pydantic(fault, root, CampaignSpec, _in_our_words) for fault in faults]
         found = _check_the_rest(data, [fault["loc"] for fault in faults], checks)
     else:
         found = [problem for check in checks for problem in check(spec)]
@@ -133,50 +137,15 @@ def template(name: str, example: str = "demo") -> str:
 
 
 def _read(path: Path) -> str:
-    def refuse(message: str, line: int | None = None) -> SpecError:
-        return SpecError([Problem("", message, line=line)], str(path))
-
     try:
-        if path.is_dir():
-            inside = " (there is a campaign.yaml in it: name that)" if (path / "campaign.yaml").exists() else ""
-            raise refuse(f"is a directory, not a campaign file{inside}")
-        with path.open("rb") as stream:
-            raw = stream.read(MAX_BYTES + 1)
-    except FileNotFoundError as error:
-        raise refuse("there is no such file; `nucleate init DIR` writes one to start from") from error
-    except OSError as error:
-        raise refuse(f"can't be read: {error.strerror}") from error
-    if len(raw) > MAX_BYTES:
-        raise refuse(f"is larger than {MAX_BYTES // 1000} kB; a campaign is a page of text")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise refuse("is not UTF-8 text; save it as UTF-8", line) from error
-
-
-def _from_yaml(error: yaml.YAMLError, text: str) -> Problem:
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        mark = error.problem_mark
-        line = (text.splitlines() + [""] * (mark.line + 1))[mark.line]
-        message = f"is not YAML at column {mark.column + 1}: {error.problem}"
-        if "\t" in line:
-            message += "; indent with spaces, YAML has no tabs"
-        elif "mapping values are not allowed" in str(error.problem):
-            message += "; look for a second colon, or for an indentation that differs from the line above"
-        return Problem("", message, line=mark.line + 1, value=_shown(line.strip()) if line.strip() else None)
-    if isinstance(error, yaml.reader.ReaderError):
-        code = error.character if isinstance(error.character, int) else ord(error.character)
-        message = f"holds a character that YAML does not allow (U+{code:04X})"
-        return Problem("", message, line=text[: error.position].count("\n") + 1)
-    return Problem("", f"is not YAML: {error}")
-
-
-def _not_a_mapping(data: Any) -> Problem:
-    if data is None:
-        return Problem("", "is empty; `nucleate init DIR` writes one to start from")
-    kind = {"str": "text", "list": "a list"}.get(type(data).__name__, f"a {type(data).__name__}")
-    return Problem("", f"is {kind}, not a mapping with keys such as name: and chemistry:", line=1)
+        return read_text(
+            path, what="a campaign", absent="there is no such file; `nucleate init DIR` writes one to start from"
+        )
+    except UnreadableError as error:
+        problem = error.problem
+        if path.is_dir() and (path / "campaign.yaml").exists():
+            problem = replace(problem, message=f"{problem.message} (there is a campaign.yaml in it: name that)")
+        raise SpecError([problem], str(path)) from error
 
 
 _ENGINES_AFFAIR = {"targets", "chemistry"}
@@ -194,7 +163,7 @@ def _check_the_rest(data: dict[str, Any], faults: Iterable[KeyPath], checks: Seq
             spec = CampaignSpec.model_validate(_STAND_IN | rest)
         except ValidationError:
             continue
-        absent = {_dotted(path) for path in dropped} | (_STAND_IN.keys() - rest.keys())
+        absent = {dotted(path) for path in dropped} | (_STAND_IN.keys() - rest.keys())
         if "engine" in absent:
             absent |= _ENGINES_AFFAIR  # whoever is asked now is not the engine that was meant
         found = [problem for check in checks for problem in check(spec)]
@@ -215,117 +184,18 @@ def _located(problem: Problem, root: yaml.Node | None) -> Problem:
         return problem
     path: KeyPath = tuple(int(part) if part.isdigit() else part for part in re.findall(r"[^.\[\]]+", problem.key))
     line, node = find(root, path)
-    value = problem.value if node is None or problem.value is not None else _shown(_text(node))
+    value = problem.value if node is None or problem.value is not None else shown(text_of(node))
     return replace(problem, line=line, value=value or None)
 
 
-# --- pydantic's errors in words ---------------------------------------------------------------------------------------
-
-_KINDS = {
-    "int": "a whole number",
-    "float": "a number",
-    "string": "text",
-    "bool": "true or false",
-    "tuple": "a list, such as [Mg, Al, O]",
-    "dict": "a mapping of keys to values",
-}
-_LIMITS = {
-    "greater_than_equal": "at least",
-    "greater_than": "above",
-    "less_than_equal": "at most",
-    "less_than": "below",
-}
-
-
-def _from_pydantic(fault: ErrorDetails, root: yaml.Node | None) -> Problem:
-    path: KeyPath = fault["loc"]
-    line, node = find(root, path)
-    value = (_shown(_text(node)) or None) if node is not None else None
-    if fault["type"] == "extra_forbidden":
-        value = None
-    if fault["type"] == "missing" and len(path) == 1:
-        line = None  # missing from the file as a whole
-    return Problem(_dotted(path), _in_words(fault, path), line=line, value=value)
-
-
-def _in_words(fault: ErrorDetails, path: KeyPath) -> str:
-    kind, context = fault["type"], fault.get("ctx", {})
-    model, field = _described(path)
-    about = f" ({field.description})" if field is not None and field.description else ""
-    if kind == "missing":
-        return f"is missing{about}"
-    if kind == "extra_forbidden":
-        known = list(model.model_fields) if model is not None else []
-        close = get_close_matches(str(path[-1]), known, n=1)
-        return f"is not a key here; {_suggest(close)}keys here: {', '.join(known)}"
-    if kind == "literal_error":
-        known = re.findall(r"'([^']*)'", str(context["expected"]))
-        if path[-1] == "unit":
-            return f"is not understood; convert it and write it in {known[0]}"
-        close = get_close_matches(str(fault["input"]), known, n=1)
-        return f"is not understood; {_suggest(close)}one of: {', '.join(known)}"
-    if kind == "string_pattern_mismatch":
-        if path == ("store",):
-            return (
-                "is not a profile's name; a campaign names a store profile (embedded, or one from "
-                "~/.config/nucleate/config.yaml), and its URI and password stay there or in the environment"
-            )
-        return f"is not understood{about}"
-    if kind in _LIMITS:
-        limit = next(iter(context.values()))
-        return f"must be {_LIMITS[kind]} {limit:,g}{about}" if isinstance(limit, int | float) else fault["msg"]
-    if kind == "value_error":
-        return str(context["error"])
-    if kind == "finite_number":
-        return f"must be a finite number{about}"
-    if kind in {"model_type", "model_attributes_type"}:
-        keys = ", ".join(model.model_fields) if model is not None else ""
-        empty = "is empty; fill it in or remove the key. It" if fault["input"] is None else ""
-        return f"{empty} must be a mapping with keys from: {keys}".strip()
-    if kind.removesuffix("_type") in _KINDS:
-        return f"must be {_KINDS[kind.removesuffix('_type')]}{about}"
-    return f"{fault['msg'][0].lower()}{fault['msg'][1:]}{about}"
-
-
-def _suggest(close: list[str]) -> str:
-    return f"did you mean {close[0]}? " if close else ""
-
-
-def _described(path: KeyPath) -> tuple[type[BaseModel] | None, FieldInfo | None]:
-    """Find the model that a path leads into, and the field at its end if it is one.
-
-    For a field that holds a model, that model; for a plain field or an unknown key, the model around it.
-    """
-    model: type[BaseModel] | None = CampaignSpec
-    field: FieldInfo | None = None
-    for part in path:
-        if isinstance(part, int) or model is None:
-            continue
-        field = model.model_fields.get(part)
-        model = (_model_in(field.annotation) if field is not None else None) or model
-    return model, field
-
-
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((model for part in get_args(annotation) if (model := _model_in(part)) is not None), None)
-
-
-def _dotted(path: KeyPath) -> str:
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text
-
-
-def _text(node: yaml.Node) -> str:
-    if isinstance(node, yaml.ScalarNode):
-        return str(node.value)
-    return "" if isinstance(node, yaml.MappingNode) else f"[{', '.join(_text(item) for item in node.value)}]"
-
-
-def _shown(value: str) -> str:
-    """Shorten a value for a message; credentials in a URI are never shown."""
-    value = re.sub(r"://[^/\s]*@", "://...@", value.replace("\n", " "))
-    return value if len(value) <= 60 else f"{value[:57]}..."
+def _in_our_words(fault: ErrorDetails) -> str | None:
+    path = fault["loc"]
+    if fault["type"] == "literal_error" and path[-1] == "unit":
+        known = re.findall(r"'([^']*)'", str(fault.get("ctx", {})["expected"]))
+        return f"is not understood; convert it and write it in {known[0]}"
+    if fault["type"] == "string_pattern_mismatch" and path == ("store",):
+        return (
+            "is not a profile's name; a campaign names a store profile (embedded, or one from "
+            "~/.config/nucleate/config.yaml), and its URI and password stay there or in the environment"
+        )
+    return None
