@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from workflows.cli import diagnose, pseudos, reference, results, server, starting, watching, working
+from workflows.cli import diagnose, pseudos, reference, relaying, results, server, starting, watching, working
 from workflows.cli.errors import INTERRUPTED, REFUSED, explain
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ app.command(rich_help_panel=RESULTS)(working.reproduce)
 app.add_typer(reference.app, name="reference", rich_help_panel=AROUND)
 app.add_typer(pseudos.app, name="pseudos", rich_help_panel=AROUND)
 app.add_typer(server.app, name="server", rich_help_panel=AROUND)
+app.command(rich_help_panel=AROUND)(relaying.relay)
 
 
 @app.command(rich_help_panel=AROUND)
