@@ -1,24 +1,26 @@
 """Find and mend what a crash leaves in FireWorks; FireWorks' own detectors see none of it.
 
-Everything is decided from facts in the database and from whether processes live (by host, pid and start time), never
-from what was meant. So repair may run at any time, twice, or in two processes at once, and may itself be killed.
+Everything is decided from facts in the database and from whether processes live (see :mod:`.liveness`), never from
+what was meant. So repair may run at any time, twice, or in two processes at once, and may itself be killed.
 What nobody signed (plain FireWorks, ``lpad``) is left alone until it has been seen unchanged for a grace.
 """
 
 from __future__ import annotations
 
-import re
-import socket
 import time
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from fireworks import FWAction
 from fireworks.core.launchpad import LockedWorkflowError
 
 from workflows.causes import CAUSES
 from workflows.records import Cause, now
-from workflows.runtime.identity import is_dead
+from workflows.runtime.identity import BatchJob, ProcessName
 from workflows.runtime.launchpad import CLAIMED_BY
+from workflows.runtime.liveness import KILLED, Fate, Liveness
+from workflows.runtime.losses import why_not_again
 from workflows.runtime.settle import NotNow, settle
 from workflows.runtime.watch import Watch
 
@@ -30,13 +32,16 @@ if TYPE_CHECKING:
 GRACE_S = 15.0
 """How long something unsigned must be seen unchanged before it counts as left behind, s."""
 
-_KILLED = 106
 _OPEN = ("WAITING", "READY", "RESERVED", "RUNNING", "FIZZLED")
 _LOCK_PATIENCE_S = 2.0
 _FOREIGN_GRACES = 20
 _FEW = 100
+_LONGEST_WAIT_S = 130.0
+"""How long :func:`repair` stays at most, s: until what it can't judge yet is certain."""
+_SIGNED = {"$regex": "^nucleate-"}
+_RUNNING = {"state": "RUNNING", "fworker.name": _SIGNED}
 
-Kind = Literal["unlaunched", "locked", "orphan", "unapplied", "lost", "campaign"]
+Kind = Literal["unlaunched", "locked", "orphan", "unapplied", "lost", "failed", "campaign"]
 
 
 @dataclass(frozen=True)
@@ -45,17 +50,21 @@ class Repair:
 
     Parameters
     ----------
-    kind : {"unlaunched", "locked", "orphan", "unapplied", "lost", "campaign"}
+    kind : {"unlaunched", "locked", "orphan", "unapplied", "lost", "failed", "campaign"}
         Reserved without a launch; a lock left behind; a firework without a workflow; a launch whose action was not
-        applied; a launch whose process is gone; something of the campaign's own.
+        applied; a launch whose process is gone, and its firework runs again; the same, but it makes no sense that it
+        does; something of the campaign's own.
     fw_id : int or None
     done : str
         What was found and done, in words.
+    code : int or None
+        Cause, where a process is gone.
     """
 
     kind: Kind
     fw_id: int | None
     done: str
+    code: int | None = None
 
 
 class Repairer:
@@ -73,6 +82,8 @@ class Repairer:
         Mend only what belongs to it.
     dry_run : bool
         Only say what would be done; hooks are not called.
+    liveness : Liveness, optional
+        Who tells which processes live; by default one that knows this host's.
     """
 
     def __init__(
@@ -83,23 +94,33 @@ class Repairer:
         extra: Sequence[Callable[[CampaignLaunchPad], Sequence[Repair]]] = (),
         campaign: str | None = None,
         dry_run: bool = False,
+        liveness: Liveness | None = None,
     ) -> None:
         self.launchpad = launchpad
+        self.liveness = liveness or Liveness(launchpad.db)
         self.grace_s = grace_s
         self.extra = extra
         self.campaign = campaign
         self.dry_run = dry_run
         self.watch = Watch()
+        self.unknown: dict[str, Fate] = {}
+        """Processes that hold something, by name, of which the last pass could not tell whether they live."""
         self._placed: set[int] = set()
 
     @property
     def pending(self) -> bool:
         """Whether the last pass saw something that may be left behind and whose grace is not over."""
-        return bool(self.watch.seen)
+        return bool(self.watch.seen) or self.wait_s > 0
+
+    @property
+    def wait_s(self) -> float:
+        """How long until the last of the processes that can be judged after a wait is, s."""
+        return max((fate.wait_s for fate in self.unknown.values()), default=0.0)
 
     def forget(self) -> None:
         """Start all graces anew, after the database was away: nobody could have made progress."""
         self.watch = Watch()
+        self.liveness.forget()
 
     def run(self, causes: Mapping[str, int] | None = None) -> list[Repair]:
         """Make one pass.
@@ -107,8 +128,10 @@ class Repairer:
         Parameters
         ----------
         causes : mapping of str to int, optional
-            Cause by process name, where it is known why a process ended; 106 (killed) otherwise.
+            Cause by process name, where somebody knows why this host's process ended.
         """
+        self.unknown = {}
+        self.liveness.look(self._names())
         repairs = [
             *self._locks(),
             *self._lost_launches(causes or {}),
@@ -120,16 +143,48 @@ class Repairer:
         self.watch.forget_others()
         return repairs
 
+    def run_until_certain(self) -> list[Repair]:
+        """Make passes until nothing is left whose grace is not over, or about two minutes have passed."""
+        repairs = self.run()
+        started = time.monotonic()
+        while self.pending:
+            # what is unsigned is watched for as long as somebody might be at it
+            longest_s = max(2 * self.grace_s + _LOCK_PATIENCE_S, _LONGEST_WAIT_S if self.wait_s else 0.0)
+            if time.monotonic() - started > longest_s:
+                break
+            time.sleep(min(1.0, self.grace_s / 4) if self.watch.seen else min(5.0, self.wait_s + 0.1))
+            found = self.run()
+            repairs = [*(() if self.dry_run else repairs), *found]
+        return repairs
+
     def _wanted(self, fw_id: int) -> bool:
         query = {"fw_id": fw_id, "spec.nucleate.campaign": self.campaign}
         return self.campaign is None or self.launchpad.fireworks.find_one(query, {"_id": 1}) is not None
 
-    def _is_over(self, owner: str | None, key: tuple[str, Any], looks: Any) -> bool:
-        """Tell whether nobody works on something any more."""
-        if owner == self.launchpad.owner or is_dead(owner):
+    def _names(self) -> set[str]:
+        """List the processes that hold anything."""
+        database = self.launchpad.db
+        names = {launch["fworker"]["name"] for launch in database.launches.find(_RUNNING, {"fworker.name": 1})}
+        names |= {
+            fw[CLAIMED_BY]
+            for fw in database.fireworks.find({"state": "RESERVED", CLAIMED_BY: _SIGNED}, {CLAIMED_BY: 1})
+        }
+        locked = database.workflows.find({"locked.by": {"$exists": True}}, {"locked.by": 1})
+        return names | {workflow["locked"]["by"] for workflow in locked}
+
+    def _is_dead(self, name: str | None, fw_id: int) -> bool:
+        """Tell whether a process is known to be gone; note it if nobody knows."""
+        fate = self.liveness.fate(name)
+        if name and fate.state == "unknown" and ProcessName.parse(name) and self._wanted(fw_id):
+            self.unknown[name] = fate
+        return fate.state == "dead"
+
+    def _is_over(self, owner: str | None, fw_id: int, key: tuple[str, Any], looks: Any) -> bool:
+        """Tell whether nobody works on something of a firework any more."""
+        if owner == self.launchpad.owner or self._is_dead(owner, fw_id):
             return True
         if owner is not None and owner.startswith("nucleate-"):
-            return False  # alive here, or on a host that we can't look into
+            return False  # alive, or nobody knows
         return self.watch.age_s(key, looks) >= self.grace_s
 
     def _locks(self) -> list[Repair]:
@@ -140,9 +195,10 @@ class Repairer:
             owner = lock.get("by") if isinstance(lock, dict) else None
             key, looks = ("lock", workflow["_id"]), (lock, workflow["updated_on"])
             # a lock may be taken even from the living of another host, who then can't write the workflow any more
-            if not self._is_over(owner, key, looks) and self.watch.age_s(key, looks) < _FOREIGN_GRACES * self.grace_s:
-                continue
             fw_id, what = workflow["nodes"][0], f"lock left by {owner or 'an unnamed process'}"
+            is_over = self._is_over(owner, fw_id, key, looks)
+            if not is_over and self.watch.age_s(key, looks) < _FOREIGN_GRACES * self.grace_s:
+                continue
             if not self._wanted(fw_id):
                 continue
             if self.dry_run:
@@ -151,46 +207,80 @@ class Repairer:
             try:
                 with self.launchpad.taken_over(workflow) as taken:
                     if taken:
-                        repairs.append(Repair("locked", fw_id, f"{what}: {settle(self.launchpad, workflow)}"))
+                        repairs.append(
+                            Repair(
+                                "locked", fw_id, f"{what}: {settle(self.launchpad, workflow, self.liveness.is_dead)}"
+                            )
+                        )
             except (NotNow, LockedWorkflowError):
                 self.watch.age_s(key, looks)
         return repairs
 
     def _lost_launches(self, causes: Mapping[str, int]) -> list[Repair]:
-        """Archive RUNNING launches whose process is gone and let their fireworks run again."""
-        mine = f"^nucleate-{re.escape(socket.gethostname())}-"
-        repairs = []
-        for launch in self.launchpad.launches.find(
-            {"state": "RUNNING", "fworker.name": {"$regex": mine}},
-            {"launch_id": 1, "fw_id": 1, "fworker.name": 1, "launch_dir": 1},
-        ):
+        """Archive RUNNING launches whose process is gone and let their fireworks run again, if that makes sense."""
+        fields = {"launch_id": 1, "fw_id": 1, "fworker.name": 1, "launch_dir": 1}
+        lost = []
+        for launch in self.launchpad.launches.find(_RUNNING, fields).sort("launch_id", 1):
             name = launch["fworker"]["name"]
-            if (name != self.launchpad.owner and not is_dead(name)) or not self._wanted(launch["fw_id"]):
-                continue
-            repairs.extend(self._lose(launch, name, causes.get(name, _KILLED)))
-        return repairs
+            # what we hold ourselves counts as left behind
+            if (name == self.launchpad.owner or self._is_dead(name, launch["fw_id"])) and self._wanted(launch["fw_id"]):
+                lost.append((launch, name, self._fate(name, causes)))
+        jobs = Counter(_job(name) for _, name, fate in lost if fate.whole_job)
+        return [
+            repair
+            for launch, name, fate in lost
+            for repair in self._lose(launch, fate, alone=not fate.whole_job or jobs[_job(name)] == 1)
+        ]
 
-    def _lose(self, launch: dict[str, Any], name: str, code: int) -> list[Repair]:
+    def _fate(self, name: str, causes: Mapping[str, int]) -> Fate:
+        fate = self.liveness.fate(name)
+        if fate.state != "dead":
+            fate = Fate("dead", f"process {name} has left it without a result", KILLED)
+        return replace(fate, code=causes[name], whole_job=False) if name in causes else fate
+
+    def _lose(self, launch: dict[str, Any], fate: Fate, *, alone: bool) -> list[Repair]:
         launch_id, fw_id = launch["launch_id"], launch["fw_id"]
-        # each write is harmless alone and the last one is found again by _unfinished, so a crash in between is, too
-        evidence = f"process {name} is gone and left no result"
-        repair = Repair("lost", fw_id, f"launch {launch_id} in {launch['launch_dir']}: {evidence}; it runs again")
+        code = fate.code or KILLED
+        enough = why_not_again(self.launchpad.db, fw_id, launch_id, code, alone=alone)
+        evidence = f"{fate.evidence}; {enough}" if enough else fate.evidence
+        what = f"launch {launch_id} in {launch['launch_dir']}: {CAUSES[code].name}: {evidence}"
+        repair = (
+            Repair("failed", fw_id, what, code) if enough else Repair("lost", fw_id, f"{what}; it runs again", code)
+        )
         if self.dry_run:
             return [repair]
+        # each write is harmless alone and the last one is found again by _unfinished, so a crash in between is, too
+        cause = Cause(code=code, name=CAUSES[code].name, evidence=evidence).model_dump()
         self.launchpad.db.attempts.update_one(
             {"attempt": f"fw{fw_id}-l{launch_id}", "state": "running"},
+            {"$set": {"state": "failed" if enough else "lost", "ended_at": now(), "cause": cause}},
+        )
+        if enough:
+            done = self._fizzle(launch_id, cause)
+            lost = None
+        else:
+            done = self.launchpad.archive_launch(launch_id)
+            lost = launch_id
+        if not done:
+            return []  # somebody else was quicker, or the result came in after all
+        self.launchpad.refresh_without(fw_id, lost, _LOCK_PATIENCE_S)
+        return [repair]
+
+    def _fizzle(self, launch_id: int, cause: dict[str, Any]) -> bool:
+        """Let a RUNNING launch end as one whose task has raised; false if somebody else was quicker."""
+        stamp = now().isoformat()
+        told = f"[{cause['code']} {cause['name']}] {cause['evidence']}"
+        action = FWAction(
+            stored_data={"_message": told, "_exception": {"_stacktrace": told, "_details": cause}}, exit=True
+        )
+        fizzled = self.launchpad.launches.update_one(
+            {"launch_id": launch_id, "state": "RUNNING"},
             {
-                "$set": {
-                    "state": "lost",
-                    "ended_at": now(),
-                    "cause": Cause(code=code, name=CAUSES[code].name, evidence=evidence).model_dump(),
-                }
+                "$set": {"state": "FIZZLED", "time_end": stamp, "action": action.to_dict()},
+                "$push": {"state_history": {"state": "FIZZLED", "created_on": stamp, "updated_on": stamp}},
             },
         )
-        if not self.launchpad.archive_launch(launch_id):
-            return []  # somebody else was quicker, or the result came in after all
-        self.launchpad.refresh_without(fw_id, launch_id, _LOCK_PATIENCE_S)
-        return [repair]
+        return bool(fizzled.modified_count)
 
     def _unfinished(self) -> list[Repair]:
         """Mend fireworks that are RESERVED without a launch, or RUNNING with none that runs."""
@@ -218,7 +308,7 @@ class Repairer:
 
     def _release(self, fw: dict[str, Any]) -> list[Repair]:
         owner = fw.get(CLAIMED_BY)
-        if not self._is_over(owner, ("reserved", fw["fw_id"]), fw["updated_on"]):
+        if not self._is_over(owner, fw["fw_id"], ("reserved", fw["fw_id"]), fw["updated_on"]):
             return []
         repair = Repair("unlaunched", fw["fw_id"], "reserved but never launched: READY again")
         if self.dry_run:
@@ -235,7 +325,8 @@ class Repairer:
         states = [launch["state"] for launch in launches]
         # its process may be just about to do the same, which is harmless: let it, unless it takes too long
         key, looks = ("running", fw_id), (fw["updated_on"], states)
-        if not is_dead(owner) and owner != self.launchpad.owner and self.watch.age_s(key, looks) < self.grace_s:
+        over = owner == self.launchpad.owner or self._is_dead(owner, fw_id)
+        if not over and self.watch.age_s(key, looks) < self.grace_s:
             return []
         if not self.dry_run and not self.launchpad.refresh_without(fw_id, patience_s=_LOCK_PATIENCE_S):
             self.watch.age_s(key, looks)
@@ -268,6 +359,11 @@ class Repairer:
         return set(workflow["nodes"]) if workflow else set()
 
 
+def _job(name: str) -> BatchJob | None:
+    process = ProcessName.parse(name)
+    return process.job if process else None
+
+
 def repair(
     launchpad: CampaignLaunchPad,
     *,
@@ -277,7 +373,7 @@ def repair(
     dry_run: bool = False,
     wait: bool = True,
 ) -> list[Repair]:
-    """Mend what a crash has left; with ``wait``, stay until the graces of what is unsigned are over.
+    """Mend what a crash has left; with ``wait``, stay until all graces are over.
 
     Parameters are those of :class:`Repairer`.
 
@@ -287,10 +383,4 @@ def repair(
         In the order they were done; empty if all was well.
     """
     repairer = Repairer(launchpad, grace_s=grace_s, extra=extra, campaign=campaign, dry_run=dry_run)
-    repairs = repairer.run()
-    deadline = time.monotonic() + 2 * grace_s + _LOCK_PATIENCE_S
-    while wait and repairer.pending and time.monotonic() < deadline:
-        time.sleep(min(1.0, grace_s / 4))
-        found = repairer.run()
-        repairs = [*(() if dry_run else repairs), *found]
-    return repairs
+    return repairer.run_until_certain() if wait else repairer.run()

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 from pymongo import DESCENDING
 
-from workflows.runtime.identity import is_dead
+from workflows.runtime import identity
 from workflows.runtime.launchpad import CLAIMED_BY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from workflows.runtime.launchpad import CampaignLaunchPad
 
@@ -46,7 +46,11 @@ def span(fw_ids: Iterable[int]) -> dict[str, Any]:
     return {"fw_id": {"$gte": min(ids), "$lte": max(ids)}}
 
 
-def settle(launchpad: CampaignLaunchPad, workflow: dict[str, Any]) -> str:
+def settle(
+    launchpad: CampaignLaunchPad,
+    workflow: dict[str, Any],
+    is_dead: Callable[[str | None], bool] = identity.is_dead,
+) -> str:
     """Bring a workflow whose lock is held by the caller to the state that an undisturbed update would have left.
 
     Parameters
@@ -55,6 +59,8 @@ def settle(launchpad: CampaignLaunchPad, workflow: dict[str, Any]) -> str:
         Holding the lock, see ``taken_over``.
     workflow : dict
         The workflow document.
+    is_dead : callable
+        Tells by the name that it signs with whether a process is known to be gone.
 
     Returns
     -------
@@ -70,7 +76,7 @@ def settle(launchpad: CampaignLaunchPad, workflow: dict[str, Any]) -> str:
     known = {int(fw_id): state for fw_id, state in workflow["fw_states"].items()}
     parents = {int(child): ids for child, ids in workflow["parent_links"].items()}
     _hold_back(launchpad, known, parents)
-    facts = _claims_written(launchpad, nodes)
+    facts = _claims_written(launchpad, nodes, is_dead)
 
     unapplied = [fw_id for fw_id in nodes if facts[fw_id] in DONE and known[fw_id] not in DONE]
     # FireWorks acts on a change of state: as if it were still running
@@ -129,7 +135,9 @@ def _put_back(launchpad: CampaignLaunchPad, fw_id: int, state: str) -> bool:
     return True
 
 
-def _claims_written(launchpad: CampaignLaunchPad, nodes: list[int]) -> dict[int, str]:
+def _claims_written(
+    launchpad: CampaignLaunchPad, nodes: list[int], is_dead: Callable[[str | None], bool]
+) -> dict[int, str]:
     """Read the fireworks' states once nobody alive is between a claim and its launch, in which nobody may write."""
     fields = {"fw_id": 1, "state": 1, CLAIMED_BY: 1}
     own = set(nodes)
