@@ -8,6 +8,7 @@ from jobflow import job
 
 from workflows import ledger
 from workflows.records import Candidate, Round, Verdict, now
+from workflows.runtime.accounting import total_core_hours
 from workflows.runtime.context import current_task
 
 if TYPE_CHECKING:
@@ -141,16 +142,10 @@ def _go_on(launchpad: LaunchPad, spec: CampaignSpec, closed: Round, open_next: C
         campaigns.update_one({"name": spec.name}, {"$set": {"state": "finished", "why": "all rounds are done"}})
         return "finished"
     if spec.budget.hours is not None:
-        spent = core_hours(launchpad.db, spec.name)
+        spent = total_core_hours(launchpad.db, spec.name)
         if spent >= spec.budget.hours:
             why = f"{spent:.2f} of {spec.budget.hours:g} core-hours are spent"
             campaigns.update_one({"name": spec.name}, {"$set": {"state": "stopped", "why": why}})
             return f"stopped: {why}"
     added = open_next(launchpad, spec.name, closed.round + 1, closed.learned["state"], closed.generator_state)
     return f"round {closed.round + 1} {'opened' if added else 'was open already'}"
-
-
-def core_hours(database: Database[Any], campaign: str) -> float:
-    """Sum the wall-clock hours of all attempts: each runs on one core unless its engine says otherwise."""
-    seconds = sum(a.get("seconds") or 0.0 for a in database.attempts.find({"campaign": campaign}, {"seconds": 1}))
-    return float(seconds) / 3600

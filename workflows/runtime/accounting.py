@@ -1,0 +1,87 @@
+"""Core-hours of a campaign: what its batch jobs were allocated, by the accounts, and what ran outside of any."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from workflows.records import now
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from pymongo.database import Database
+
+OUTSIDE = "outside"
+"""Stands for a cluster's name: attempts that ran in no batch job of ours, on whatever machine ``nucleate work`` ran."""
+
+
+def core_hours(database: Database[Any], campaign: str) -> dict[str, float]:
+    """Sum what a campaign has spent, by cluster.
+
+    A batch job counts with all cores that it held, busy or not, for as long as it held them: by its scheduler's
+    accounts where there are any, else by when it began and ended. An attempt outside of any job counts with its
+    wall-clock time and the cores that its firework asks for (one, if it asks for none).
+
+    Parameters
+    ----------
+    database : pymongo.database.Database
+    campaign : str
+
+    Returns
+    -------
+    dict of str to float
+        Core-hours by the cluster's name; :data:`OUTSIDE` for attempts in no batch job of ours.
+    """
+    seconds: dict[str, float] = {}
+    fields = {"_id": 0, "cluster": 1, "cores": 1, "core_seconds": 1, "state": 1, "started_at": 1, "ended_at": 1}
+    for pilot in database.pilots.find({"campaign": campaign}, fields):
+        seconds[pilot["cluster"]] = seconds.get(pilot["cluster"], 0.0) + spent_core_seconds(pilot)
+    outside = _outside(database, campaign)
+    if outside:
+        seconds[OUTSIDE] = outside
+    return {cluster: spent / 3600 for cluster, spent in sorted(seconds.items())}
+
+
+def total_core_hours(database: Database[Any], campaign: str) -> float:
+    """Sum what a campaign has spent, wherever; it counts against ``budget.hours``."""
+    return sum(core_hours(database, campaign).values())
+
+
+def spent_core_seconds(pilot: dict[str, Any]) -> float:
+    """Give the core-seconds that a batch job has been allocated so far.
+
+    Parameters
+    ----------
+    pilot : dict
+        Its record, or those fields of it: cores, core_seconds, state, started_at, ended_at.
+    """
+    accounted = pilot.get("core_seconds")
+    if accounted is not None:
+        return float(accounted)
+    started: datetime | None = pilot.get("started_at")
+    if started is None:
+        return 0.0
+    # the scheduler's clock or the job's began it; on a host whose clock is off, this is off until the accounts are in
+    ended = pilot.get("ended_at") or now()
+    elapsed = (ended.replace(tzinfo=None) - started.replace(tzinfo=None)).total_seconds()
+    return float(pilot["cores"]) * max(0.0, elapsed)
+
+
+def _outside(database: Database[Any], campaign: str) -> float:
+    """Sum core-seconds of attempts outside of batch jobs: all as of one core, then what wider ones took beyond it."""
+    outside = {"campaign": campaign, "pilot": None}
+    stages: list[dict[str, Any]] = [
+        {"$match": {**outside, "seconds": {"$gt": 0}}},
+        {"$group": {"_id": None, "seconds": {"$sum": "$seconds"}}},
+    ]
+    total = sum(float(row["seconds"]) for row in database.attempts.aggregate(stages))
+    wide = {"spec.nucleate.campaign": campaign, "spec.resources.cores": {"$gt": 1}}
+    cores = {
+        fw["fw_id"]: fw["spec"]["resources"]["cores"]
+        for fw in database.fireworks.find(wide, {"_id": 0, "fw_id": 1, "spec.resources.cores": 1})
+    }
+    if not cores:
+        return total
+    wanted = {**outside, "fw_id": {"$in": list(cores)}, "seconds": {"$gt": 0}}
+    found = database.attempts.find(wanted, {"_id": 0, "fw_id": 1, "seconds": 1})
+    return total + sum(float((cores[one["fw_id"]] - 1) * one["seconds"]) for one in found)
