@@ -80,13 +80,22 @@ class Liveness:
         Schedulers that may be asked; without any only this host's processes are known, and jobs whose end is recorded.
     host : str, optional
         Name of this host.
+    watch : Watch, optional
+        A fresh one if not given.
     """
 
-    def __init__(self, database: Database[Any], inquiry: Inquiry | None = None, *, host: str | None = None) -> None:
+    def __init__(
+        self,
+        database: Database[Any],
+        inquiry: Inquiry | None = None,
+        *,
+        host: str | None = None,
+        watch: Watch | None = None,
+    ) -> None:
         self.database = database
         self.inquiry = inquiry or Inquiry({})
         self.host = host
-        self.watch = Watch()
+        self.watch = watch or Watch()
         self._fates: dict[str, Fate] = {}
         self._records: dict[tuple[str, str], dict[str, Any] | None] = {}
         self._infos: dict[str, dict[str, JobInfo | None] | SchedulerAwayError] = {}
@@ -99,7 +108,7 @@ class Liveness:
 
     def forget(self) -> None:
         """Start all waits anew, after the database was away: no beat could be written."""
-        self.watch = Watch()
+        self.watch.clear()
 
     def fate(self, name: str | None) -> Fate:
         """Tell what became of a process; the same throughout a pass."""

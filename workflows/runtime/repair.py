@@ -119,7 +119,7 @@ class Repairer:
 
     def forget(self) -> None:
         """Start all graces anew, after the database was away: nobody could have made progress."""
-        self.watch = Watch()
+        self.watch.clear()
         self.liveness.forget()
 
     def run(self, causes: Mapping[str, int] | None = None) -> list[Repair]:

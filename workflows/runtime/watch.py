@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @dataclass
 class Watch:
-    """Remembers since when things have looked the same."""
+    """Remembers since when things have looked the same; ``clock`` gives s and never goes back."""
 
+    clock: Callable[[], float] = time.monotonic
     seen: dict[tuple[str, Any], tuple[Any, float]] = field(default_factory=dict)
     touched: set[tuple[str, Any]] = field(default_factory=set)
 
@@ -19,11 +23,15 @@ class Watch:
         self.touched.add(key)
         before = self.seen.get(key)
         if before is None or before[0] != looks:
-            self.seen[key] = (looks, time.monotonic())
+            self.seen[key] = (looks, self.clock())
             return 0.0
-        return time.monotonic() - before[1]
+        return self.clock() - before[1]
 
     def forget_others(self) -> None:
         """Forget what was not seen since the last call: it has mended itself."""
         self.seen = {key: value for key, value in self.seen.items() if key in self.touched}
         self.touched = set()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.seen, self.touched = {}, set()

@@ -31,10 +31,13 @@ class Inquiry:
     ----------
     schedulers : mapping of str to Scheduler
         By the cluster's name.
+    fresh_s : float
+        See :data:`FRESH_S`.
     """
 
-    def __init__(self, schedulers: Mapping[str, Scheduler]) -> None:
+    def __init__(self, schedulers: Mapping[str, Scheduler], *, fresh_s: float = FRESH_S) -> None:
         self.schedulers = schedulers
+        self.fresh_s = fresh_s
         self._answers: dict[str, _Answer] = {}
 
     def jobs(self, cluster: str, job_ids: Iterable[str]) -> dict[str, JobInfo]:
@@ -43,14 +46,14 @@ class Inquiry:
         Raises
         ------
         SchedulerAwayError
-            If the scheduler does not answer; it is not asked again before :data:`FRESH_S` have passed.
+            If the scheduler does not answer; it is not asked again before ``fresh_s`` have passed.
         KeyError
             If there is no such cluster.
         """
         wanted = set(job_ids)
         scheduler = self.schedulers[cluster]
         answer = self._answers.get(cluster)
-        if answer is None or time.monotonic() - answer.at > FRESH_S:
+        if answer is None or time.monotonic() - answer.at > self.fresh_s:
             answer = self._answers[cluster] = _Answer(time.monotonic())
         if answer.away:
             raise SchedulerAwayError(answer.away)
@@ -76,7 +79,7 @@ class Inquiry:
         """
         wanted = sorted(set(names))
         answer = self._answers.get(cluster)
-        if answer is not None and answer.away and time.monotonic() - answer.at <= FRESH_S:
+        if answer is not None and answer.away and time.monotonic() - answer.at <= self.fresh_s:
             raise SchedulerAwayError(answer.away)
         try:
             return self.schedulers[cluster].named(wanted) if wanted else {}
