@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from bson import json_util
 from fireworks import FiretaskBase, Firework, FWAction, Workflow, explicit_serialize
 from jobflow import Flow, Response, job
 
@@ -35,6 +37,34 @@ class Act(FiretaskBase):
         return FWAction(update_spec={f"from_{tag}": 1}, detours=detours, additions=additions)
 
 
+class DescribedError(ValueError):
+    """Says more of itself than its message."""
+
+    def to_dict(self) -> dict[str, int]:
+        return {"answer": 42}
+
+
+@explicit_serialize
+class Give(FiretaskBase):
+    """Give the action that its parameters describe, or none at all, or nonsense; or fail."""
+
+    def run_task(self, fw_spec):
+        if self.get("fail"):
+            raise DescribedError(self["fail"])
+        if self.get("show"):  # what the database holds while it runs
+            names = ("fireworks", "launches", "workflows")
+            documents = {name: list(self.launchpad.db[name].find().sort("_id")) for name in names}
+            Path(self["show"]).write_text(json_util.dumps(documents))
+        if self.get("file"):
+            FWAction(**self["file"]).to_file("FWAction.json")
+        if "nonsense" in self:
+            return self["nonsense"]
+        if self.get("append_to"):
+            new = {"workflow": chain(["new1", "new2"], self["notes"]), "detour": True, "parents": self["append_to"]}
+            return FWAction(append_wfs=[new])
+        return FWAction(**self["action"]) if "action" in self else None
+
+
 def act(tag: str, notes: str, parents=None, spec=None, **params) -> Firework:
     return Firework([Act(tag=tag, notes=notes, **params)], name=tag, parents=parents, spec=spec)
 
@@ -44,6 +74,38 @@ def chain(tags: list[str], notes: str) -> Workflow:
     for tag in tags:
         fireworks.append(act(tag, notes, parents=fireworks[-1:]))
     return Workflow(fireworks)
+
+
+@explicit_serialize
+class Occupy(FiretaskBase):
+    """Take its time, and note when, where and with how many threads; a child process says what it was bound to."""
+
+    required_params = ("tag", "notes", "seconds")
+
+    def run_task(self, fw_spec):  # noqa: ARG002 - FireWorks' signature
+        begun = time.time()
+        ask = "import os; print(sorted(os.sched_getaffinity(0)))"
+        told = subprocess.run([sys.executable, "-S", "-c", ask], capture_output=True, text=True, check=True)
+        time.sleep(max(0.0, self["seconds"] - (time.time() - begun)))
+        names = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "NUCLEATE_DEADLINE")
+        seen = {name: os.environ.get(name) for name in names}
+        cores = json.loads(told.stdout)
+        note(
+            self["notes"],
+            json.dumps({"tag": self["tag"], "begun": begun, "ended": time.time(), "cores": cores, **seen}),
+        )
+        return FWAction()
+
+
+@explicit_serialize
+class Break(FiretaskBase):
+    """Fail as something of this node's fails."""
+
+    required_params = ("tag", "notes")
+
+    def run_task(self, fw_spec):  # noqa: ARG002 - FireWorks' signature
+        note(self["notes"], self["tag"])
+        raise ImportError("no module of that name on this node")
 
 
 @job

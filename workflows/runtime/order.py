@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from workflows.runtime.cluster import Needs, PilotKind
+from workflows.runtime.cluster import PilotKind, Through
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +30,7 @@ class Order(BaseModel):
     campaign: str
     kind: PilotKind
     fw_id: int | None = Field(None, description="the one firework that it is for; it takes no other")
-    needs: Needs | None = Field(None, description="what that firework takes, where the job was sized for it")
+    database: Through | None = Field(None, description="how the job reaches the database, where it can't by itself")
     patience_s: float = Field(
         60.0, ge=0, description="s that a task which fits the empty job may be passed over for smaller ones"
     )

@@ -6,13 +6,10 @@ once), and decides when no work is left.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import selectors
 import signal
-import subprocess
-import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
@@ -22,11 +19,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from fireworks import FWorker
 from pymongo.errors import ConnectionFailure
 
+from workflows.runtime.claims import out_of_time
+from workflows.runtime.crew import Post, Worker
 from workflows.runtime.identity import ProcessName
 from workflows.runtime.launchpad import CampaignLaunchPad, DatabaseAway
 from workflows.runtime.repair import GRACE_S, Repair, Repairer
-from workflows.runtime.store import JOBFLOW_FILE, open_store_from_files
-from workflows.runtime.worker_process import campaign_query, out_of_time
+from workflows.runtime.store import open_store_from_files
+from workflows.runtime.worker_process import campaign_query
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -44,7 +43,7 @@ _STEADY_S = 120.0
 """A worker that has lived so long is not one that can't start."""
 _PATIENCE_S = 600.0
 
-Reason = Literal["drained", "stopped", "aborted", "workers_die", "database_lost", "out_of_time"]
+Reason = Literal["drained", "stopped", "aborted", "workers_die", "database_lost", "out_of_time", "idle", "bad_state"]
 
 
 @dataclass
@@ -70,64 +69,43 @@ class WorkResult:
     repairs: list[Repair] = field(default_factory=list)
 
 
-@dataclass
-class _Worker:
-    """One worker process as its supervisor sees it."""
-
-    slot: int
-    process: subprocess.Popen[bytes]
-    events: int
-    name: str
-    since: float
-    job: dict[str, Any] | None = None
-    unread: bytes = b""
-
-    def read(self) -> list[dict[str, Any]]:
-        """Read what it has reported since the last time."""
-        with suppress(BlockingIOError):
-            while chunk := os.read(self.events, 65536):
-                self.unread += chunk
-        *lines, self.unread = self.unread.split(b"\n")
-        return [json.loads(line) for line in lines]
-
-    def kill(self) -> None:
-        """End it and whatever it started."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-
 class Supervisor:
-    """Keeps ``processes`` workers at work; see :func:`work`."""
+    """Keeps a crew at work; see :func:`work`.
+
+    Parameters
+    ----------
+    launchpad : CampaignLaunchPad
+    posts : sequence of Post
+        One a worker.
+    drain : bool
+        End when no work is left.
+    grace_s : float
+        What jobs get to end after SIGTERM, s.
+    progress : callable
+    repairer : Repairer
+    """
 
     def __init__(
         self,
-        directory: Path,
         launchpad: CampaignLaunchPad,
+        posts: Sequence[Post],
         *,
-        processes: int,
-        campaign: str | None,
-        categories: Sequence[str],
         drain: bool,
-        threads: int,
         grace_s: float,
         progress: Callable[[dict[str, Any]], None],
         repairer: Repairer,
     ) -> None:
-        self.directory = directory.absolute()
         self.launchpad = launchpad
-        self.processes = processes
-        self.campaign = campaign
-        self.categories = categories
+        self.posts = dict(enumerate(posts, start=1))
         self.drain = drain
-        self.threads = threads
         self.grace_s = grace_s
         self.progress = progress
         self.repairer = repairer
         self.result = WorkResult()
-        self.workers: dict[int, _Worker] = {}
+        self.workers: dict[int, Worker] = {}
         self.deaths: list[float] = []
         self.requests: list[int] = []
+        self._next_look = 0.0
         self._selector = selectors.DefaultSelector()
 
     def request_stop(self, number: int, _frame: Any = None) -> None:
@@ -137,46 +115,24 @@ class Supervisor:
     # -- processes ----------------------------------------------------------------------------------------------------
 
     def _start(self, slot: int) -> None:
-        reading, writing = os.pipe()
-        command = [sys.executable, "-m", "workflows.runtime.worker_process"]
-        command += ["--directory", str(self.directory), "--events", str(writing), "--parent", str(os.getpid())]
-        command += ["--campaign", self.campaign] if self.campaign else []
-        for category in self.categories:
-            command += ["--category", category]
-        threads = {f"{name}_NUM_THREADS": str(self.threads) for name in ("OMP", "OPENBLAS", "MKL")}
-        environment = {**os.environ, **threads, "JOBFLOW_CONFIG_FILE": str(self.directory / JOBFLOW_FILE)}
-        logs = self.directory / "logs"
-        logs.mkdir(exist_ok=True)
-        with (logs / f"worker-{slot}.log").open("ab") as log:
-            # a session of its own: Ctrl-C reaches only the supervisor, and a kill reaches what a job has started
-            process = subprocess.Popen(  # noqa: S603 - our own module
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                pass_fds=[writing],
-                start_new_session=True,
-            )
-        os.close(writing)
-        os.set_blocking(reading, False)
-        worker = _Worker(slot, process, reading, str(ProcessName.of(process.pid)), time.monotonic())
+        worker = Worker.start(slot, self.posts[slot])
         self.workers[slot] = worker
         self._selector.register(worker.events, selectors.EVENT_READ, worker)
 
-    def _read(self, worker: _Worker) -> None:
+    def _read(self, worker: Worker) -> None:
         """Take in what a worker has reported."""
         for event in worker.read():
-            worker.name = event["worker"]
+            worker.name, worker.greeted = event["worker"], True
             if event["event"] == "begin":
-                worker.job = event
+                worker.job, worker.begun = event, time.monotonic()
             elif event["event"] == "end":
                 worker.job = None
                 self.result.completed += event["state"] == "COMPLETED"
                 self.result.failed += event["state"] == "FIZZLED"
+                self._ended(event)
             self.progress({**event, "slot": worker.slot})
 
-    def _bury(self, worker: _Worker) -> None:
+    def _bury(self, worker: Worker) -> None:
         self._read(worker)
         self._selector.unregister(worker.events)
         os.close(worker.events)
@@ -191,13 +147,14 @@ class Supervisor:
             if code == 0 and self.requests:
                 continue
             self.progress({"event": "died", "slot": worker.slot, "code": code, "job": worker.job})
-            LOGGER.warning("worker %s ended with %s; its log: logs/worker-%s.log", worker.name, code, worker.slot)
+            LOGGER.warning("worker %s ended with %s; its log: logs/*worker-%s.log", worker.name, code, worker.slot)
+            self._died(worker)
             self._repair()
             now = time.monotonic()
             if now - worker.since > _STEADY_S:
                 self.deaths.clear()
             self.deaths.append(now)
-            if not self.requests and len(self.deaths) <= _DEATHS_BEFORE_GIVING_UP * self.processes:
+            if not self.requests and len(self.deaths) <= _DEATHS_BEFORE_GIVING_UP * len(self.posts):
                 self._start(worker.slot)
 
     # -- what the database says ---------------------------------------------------------------------------------------
@@ -214,12 +171,43 @@ class Supervisor:
 
     def _work_is_left(self) -> bool:
         """Tell whether something is READY for us, or anybody runs something that could make it so."""
-        ours = FWorker(category=list(self.categories), query=campaign_query(self.campaign)).query
+        campaign = campaign_query(next(iter(self.posts.values())).campaign)
+        categories = {category for post in self.posts.values() for category in post.categories}
+        ours = FWorker(category=sorted(categories), query=campaign).query
         find_one = self.launchpad.fireworks.find_one
         return bool(
             find_one({**ours, "state": "READY"}, {"_id": 1})
-            or find_one({**campaign_query(self.campaign), "state": {"$in": ["RESERVED", "RUNNING"]}}, {"_id": 1})
+            or find_one({**campaign, "state": {"$in": ["RESERVED", "RUNNING"]}}, {"_id": 1})
         )
+
+    # -- what a pilot does otherwise ----------------------------------------------------------------------------------
+
+    def _ended(self, event: dict[str, Any]) -> None:
+        """Take note of a task that has ended."""
+
+    def _died(self, worker: Worker) -> None:
+        """Take note of a worker that has died, with all that it had started."""
+
+    def _reason_to_end(self, busy: bool) -> Reason | None:
+        """Tell whether it is over, and why."""
+        now = time.monotonic()
+        if self.drain and not busy and now >= self._next_look:
+            self._next_look = now + _LEFT_CHECK_S
+            if self._is_drained():
+                return "drained"
+        return "out_of_time" if not busy and out_of_time() else None
+
+    def _is_drained(self) -> bool:
+        # repair last: what it mends may be work
+        return not self._work_is_left() and self._repair() and not self._work_is_left()
+
+    def _stop_grace(self) -> float:
+        """Give the s that current jobs have to end by themselves."""
+        return self.grace_s if signal.SIGTERM in self.requests or not self.requests else float("inf")
+
+    def _cause_of_end(self) -> int:
+        """Name the cause of jobs that don't."""
+        return _CANCELLED
 
     # -- the loop -----------------------------------------------------------------------------------------------------
 
@@ -227,7 +215,7 @@ class Supervisor:
         """Work until there is a reason to end."""
         try:
             self._repair()
-            for slot in range(1, self.processes + 1):
+            for slot in self.posts:
                 self._start(slot)
             self._until_the_end()
         finally:
@@ -235,7 +223,7 @@ class Supervisor:
         return self.result
 
     def _until_the_end(self) -> None:
-        next_repair = next_look = time.monotonic()
+        next_repair = time.monotonic()
         away_since: float | None = None
         while not self.requests:
             for key, _ in self._selector.select(_TICK_S):
@@ -250,13 +238,8 @@ class Supervisor:
                 if now >= next_repair:
                     self._repair()
                     next_repair = now + (_REPAIR_BUSY_S if busy else _REPAIR_IDLE_S)
-                if self.drain and not busy and now >= next_look:
-                    next_look = now + _LEFT_CHECK_S
-                    # repair last: what it mends may be work
-                    if not self._work_is_left() and self._repair() and not self._work_is_left():
-                        return
-                if not busy and out_of_time():
-                    self.result.reason = "out_of_time"
+                if (reason := self._reason_to_end(busy)) is not None:
+                    self.result.reason = reason
                     return
                 away_since = None
             except (ConnectionFailure, DatabaseAway) as error:
@@ -288,28 +271,27 @@ class Supervisor:
                 self._read(key.data)
             for worker in [w for w in self.workers.values() if w.process.poll() is not None]:
                 self._bury(worker)
-        if self.workers:
+        if self.workers and asked:
             self.result.reason = "aborted"
         causes = {}
         for worker in list(self.workers.values()):
-            causes[worker.name] = _CANCELLED
+            causes[worker.name] = self._cause_of_end()
             worker.kill()
             self._bury(worker)
         with suppress(ConnectionFailure, DatabaseAway):  # whoever works next repairs it
             self._repair(causes)
         self._selector.close()
 
-    def _stop_grace(self) -> float:
-        return self.grace_s if signal.SIGTERM in self.requests or not self.requests else float("inf")
-
 
 @contextmanager
-def _handling(handler: Callable[[int, Any], None]) -> Iterator[None]:
-    """Handle Ctrl-C and SIGTERM for the duration of a block, where signals can be handled at all."""
+def handling(
+    handler: Callable[[int, Any], None], numbers: Sequence[int] = (signal.SIGINT, signal.SIGTERM)
+) -> Iterator[None]:
+    """Handle Ctrl-C and SIGTERM, or others, for the duration of a block, where signals can be handled at all."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
@@ -366,17 +348,14 @@ def work(
     """
     with open_store_from_files(directory) as store:
         launchpad = CampaignLaunchPad.signed(store.launchpad, str(ProcessName.own()))
+        post = Post(directory.absolute(), campaign, tuple(categories), threads)
         supervisor = Supervisor(
-            directory,
             launchpad,
-            processes=processes,
-            campaign=campaign,
-            categories=categories,
+            [post] * processes,
             drain=drain,
-            threads=threads,
             grace_s=grace_s,
             progress=progress or (lambda event: LOGGER.info("%s", event)),
             repairer=Repairer(launchpad, grace_s=repair_grace_s, extra=extra),
         )
-        with _handling(supervisor.request_stop):
+        with handling(supervisor.request_stop):
             return supervisor.run()

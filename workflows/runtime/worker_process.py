@@ -23,7 +23,8 @@ from fireworks import FWorker
 from fireworks.core.rocket import Rocket
 from pymongo.errors import ConnectionFailure
 
-from dft_inputs.walltime import seconds_left
+from workflows.runtime.capacity import Ledger
+from workflows.runtime.claims import Claims, PackedClaims
 from workflows.runtime.identity import ProcessName
 from workflows.runtime.launchpad import CampaignLaunchPad, DatabaseAway
 from workflows.runtime.repair import Repairer
@@ -47,15 +48,6 @@ _ORPHAN_GRACE_S = 30.0
 
 DATABASE_LOST_EXIT = 75
 
-LEAST_TIME_S = 90.0
-"""Wall-time of an allocation below which no job is begun: DFT would be told to stop before its first step."""
-
-
-def out_of_time() -> bool:
-    """Tell whether too little wall-time is left to this process for a job to make sense."""
-    left = seconds_left()
-    return left is not None and left < LEAST_TIME_S
-
 
 def campaign_query(campaign: str | None) -> dict[str, Any]:
     """Select the fireworks of a campaign, or all."""
@@ -74,6 +66,8 @@ class JobRunner:
         Take only its fireworks.
     categories : sequence of str
         Take only these ``_category``; empty takes everything.
+    ledger : Ledger, optional
+        Take only what finds room in a batch job.
     """
 
     def __init__(
@@ -83,14 +77,17 @@ class JobRunner:
         *,
         campaign: str | None = None,
         categories: Sequence[str] = (),
+        ledger: Ledger | None = None,
     ) -> None:
         self.launchpad = launchpad
         self.launches = launches.absolute()
         self.fworker = FWorker(launchpad.owner, category=list(categories), query=campaign_query(campaign))
+        query = self.fworker.query
+        self.claims = Claims(launchpad, query) if ledger is None else PackedClaims(launchpad, query, ledger)
 
     def claim(self) -> Firework | None:
         """Reserve the next firework, if there is one."""
-        return self.launchpad.claim(self.fworker.query)
+        return self.claims.claim()
 
     def run(self, firework: Firework) -> str:
         """Run what was claimed; returns the state that it ended in.
@@ -103,11 +100,10 @@ class JobRunner:
         directory = self._directory(firework)
         # a launch lives in a directory of its own, which FireWorks takes from the process; nothing else runs in it
         with contextlib.chdir(directory):
-            Rocket(self.launchpad, self.fworker, firework.fw_id).run()
+            state = Rocket(self.launchpad, self.fworker, firework.fw_id).run()
         with contextlib.suppress(OSError):
             directory.rmdir()  # only if the job left nothing in it
-        found = self.launchpad.fireworks.find_one({"fw_id": firework.fw_id}, {"state": 1})
-        return str(found["state"]) if found else "DELETED"
+        return state
 
     def _directory(self, firework: Firework) -> Path:
         block = firework.spec.get("nucleate") or {}
@@ -128,7 +124,8 @@ class JobRunner:
         """Run until nothing is READY; returns how many were run."""
         done = 0
         while (limit is None or done < limit) and (firework := self.claim()):
-            self.run(firework)
+            with self.claims.holding(firework):
+                self.run(firework)
             done += 1
         return done
 
@@ -160,12 +157,12 @@ class WorkerLoop:
                     Repairer(self.runner.launchpad).run()
                     self.emit("back", away_s=round(time.monotonic() - away_since, 1))
                     away_since = None
-                firework = None if out_of_time() else self.runner.claim()
+                firework = self.runner.claim()
                 if firework is None:
                     if not idle:
                         self.emit("idle")
                     idle = True
-                    self.stop.wait(sleep_s)
+                    self.runner.claims.rest(self.stop, sleep_s)
                     sleep_s = min(_LONGEST_SLEEP_S, sleep_s * 1.5)
                     continue
                 idle, sleep_s = False, _SHORTEST_SLEEP_S
@@ -191,7 +188,8 @@ class WorkerLoop:
         }
         self.emit("begin", **detail)
         started = time.monotonic()
-        state = self.runner.run(firework)
+        with self.runner.claims.holding(firework):
+            state = self.runner.run(firework)
         self.emit("end", **detail, state=state, seconds=round(time.monotonic() - started, 3))
 
 
@@ -210,6 +208,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--directory", type=Path, required=True)
     parser.add_argument("--campaign")
     parser.add_argument("--category", action="append", default=[])
+    parser.add_argument("--ledger", type=Path, help="directory with the books of a batch job")
+    parser.add_argument("--store", type=Path, help="directory with the store's files (default: the campaign's)")
     parser.add_argument("--events", type=int, required=True, help="file descriptor to write events to")
     parser.add_argument("--parent", type=int, required=True)
     options = parser.parse_args(arguments)
@@ -222,10 +222,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with contextlib.suppress(BrokenPipeError):
             events.write(json.dumps({"event": event, "worker": owner, **detail}) + "\n")
 
-    with open_store_from_files(options.directory) as store:
+    with open_store_from_files(options.store or options.directory) as store:
         launchpad = CampaignLaunchPad.signed(store.launchpad, owner)
         launches = options.directory.absolute() / "launches"
-        runner = JobRunner(launchpad, launches, campaign=options.campaign, categories=options.category)
+        ledger = Ledger(options.ledger) if options.ledger else None
+        runner = JobRunner(launchpad, launches, campaign=options.campaign, categories=options.category, ledger=ledger)
         loop = WorkerLoop(runner, emit)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: loop.stop.set())

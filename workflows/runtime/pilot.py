@@ -1,0 +1,371 @@
+"""The pilot: what runs in a batch job. A supervisor whose workers pack tasks into what the job has, until its end.
+
+Usage: ``python -m workflows.runtime.pilot --directory DIR --pilot NAME``, with the pilot's order in ``DIR``.
+
+SIGTERM in the job's last minutes, or SIGUSR1 at any time, asks it to begin nothing more; SIGTERM before that means that
+the job is being cancelled, and what runs is given back at once, for the scheduler leaves seconds only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pymongo import DESCENDING
+from pymongo.errors import PyMongoError
+
+from workflows.causes import CAUSES
+from workflows.records import Cause, now
+from workflows.runtime import allotted
+from workflows.runtime.capacity import Ledger
+from workflows.runtime.claims import Terms
+from workflows.runtime.crew import Post, Worker
+from workflows.runtime.identity import CLUSTER, PILOT, ProcessName
+from workflows.runtime.launchpad import CampaignLaunchPad, DatabaseAway
+from workflows.runtime.order import Order
+from workflows.runtime.packing import GPU, Room, fitting, suiting
+from workflows.runtime.repair import Repairer
+from workflows.runtime.store import open_store_from_files
+from workflows.runtime.through import reached
+from workflows.runtime.worker import Reason, Supervisor, WorkResult, handling
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pymongo.database import Database
+
+LOGGER = logging.getLogger(__name__)
+
+BEAT_S = 20.0
+BAD_IN_A_ROW = 3
+"""Tasks that may fail one after another for what this node is like, before the pilot takes no more."""
+
+_WALLTIME, _CANCELLED = 101, 105
+_AT_ONCE_S = 10.0
+"""A worker that dies so soon after it began a task has died of where it is."""
+_EARLY_WARNING_S = 75.0
+"""s by which a scheduler may send its warning too early (SLURM: up to a minute)."""
+_LEAST_IDLE_S = 2.0
+_DRAINED_CHECK_S = 2.0
+_GROW_CHECK_S = 1.0
+_LEAST_CLOSING_S = 3.0
+_LONGEST_CLOSING_S = 30.0
+_FINAL_PATIENCE_S = 10.0
+
+
+class PilotSupervisor(Supervisor):
+    """Keeps a batch job busy; see :func:`run`.
+
+    Parameters
+    ----------
+    launchpad : CampaignLaunchPad
+    posts : sequence of Post
+        Those that are filled at once come first.
+    at_once : int
+        How many.
+    order : Order
+    ledger : Ledger
+    repairer : Repairer
+    """
+
+    def __init__(
+        self,
+        launchpad: CampaignLaunchPad,
+        posts: Sequence[Post],
+        *,
+        at_once: int,
+        order: Order,
+        ledger: Ledger,
+        repairer: Repairer,
+    ) -> None:
+        super().__init__(launchpad, posts[:at_once], drain=True, grace_s=0.0, progress=_log, repairer=repairer)
+        self.vacant = list(posts[at_once:])
+        self.order = order
+        self.ledger = ledger
+        self.terms = Terms.read(ledger.directory)
+        self.cancelled = False
+        self.cause: Cause | None = None
+        self._bad: list[tuple[int, Cause]] = []
+        self._failed: list[int] = []
+        self._idle_since: float | None = None
+        self._next_growth = 0.0
+
+    @property
+    def tasks(self) -> int:
+        """How many tasks have ended."""
+        return self.result.completed + self.result.failed
+
+    def request_stop(self, number: int, _frame: Any = None) -> None:
+        """Signal handler: only notes the wish."""
+        if not self.requests and number != signal.SIGUSR1:
+            self.cancelled = self.terms.seconds_left() > _EARLY_WARNING_S
+        super().request_stop(number)
+
+    # -- what has ended -----------------------------------------------------------------------------------------------
+
+    def _ended(self, event: dict[str, Any]) -> None:
+        self._idle_since = None
+        if event["state"] == "FIZZLED":
+            self._failed.append(event["fw_id"])  # judged later, where the database may be away
+        else:
+            self._bad.clear()
+
+    def _died(self, worker: Worker) -> None:
+        self.ledger.give_back(worker.name)
+        if worker.job is not None and time.monotonic() - worker.begun < _AT_ONCE_S:
+            evidence = f"worker {worker.name} ended with {worker.process.returncode} as soon as it had begun"
+            self._bad.append((worker.job["fw_id"], Cause(code=106, name=CAUSES[106].name, evidence=evidence)))
+
+    def _judge(self) -> None:
+        """Count failures in a row that are the node's."""
+        while self._failed:
+            newest = self.launchpad.db.attempts.find_one(
+                {"fw_id": self._failed[0], "state": "failed"}, {"cause": 1}, sort=[("launch_id", DESCENDING)]
+            )
+            fw_id = self._failed.pop(0)
+            cause = Cause.model_validate(newest["cause"]) if newest and newest["cause"] else None
+            if cause is not None and 200 <= cause.code < 300:
+                self._bad.append((fw_id, cause))
+            else:
+                self._bad.clear()
+
+    def _set_aside(self) -> None:
+        """Say that the node was to blame, in the attempts and in the pilot's record."""
+        last = self._bad[-1][1]
+        evidence = f"the last {len(self._bad)} tasks on {socket.gethostname()} failed; {last.evidence}"
+        self.cause = Cause(code=last.code, name=last.name, evidence=evidence)
+        for fw_id, cause in self._bad:
+            newest = self.launchpad.db.attempts.find_one({"fw_id": fw_id}, sort=[("launch_id", DESCENDING)])
+            if newest is not None and newest["pilot"] == self.order.pilot:
+                self.launchpad.db.attempts.update_one({"attempt": newest["attempt"]}, {"$set": {"set_aside": True}})
+            LOGGER.warning("fw_id %s: set aside: %s", fw_id, cause)
+
+    # -- when to end --------------------------------------------------------------------------------------------------
+
+    def _reason_to_end(self, busy: bool) -> Reason | None:
+        moment = time.monotonic()
+        self._judge()
+        if len(self._bad) >= BAD_IN_A_ROW:
+            self._set_aside()
+            return "bad_state"
+        if moment >= self.terms.end - self.terms.closing_s:
+            return "out_of_time"
+        if busy:
+            self._idle_since = None
+            self._grow(moment)
+            return None
+        if self.terms.seconds_left() <= 0:
+            return "out_of_time"
+        if self.order.fw_id is not None and self.tasks:
+            return "drained"
+        if self._idle_since is None and any(worker.greeted for worker in self.workers.values()):
+            self._idle_since = moment
+        if moment >= self._next_look:
+            self._next_look = moment + _DRAINED_CHECK_S
+            if self._is_drained():
+                return "drained"
+        idle_s = max(_LEAST_IDLE_S, self.order.kind.idle_s)
+        if self._idle_since is not None and moment - self._idle_since >= idle_s:
+            suits = suiting(self.order.kind, self.ledger.capacity, self.terms.partition)
+            query = {"spec.nucleate.campaign": self.order.campaign, "state": "READY", **suits}
+            return "out_of_time" if self.launchpad.fireworks.find_one(query, {"_id": 1}) else "idle"
+        return None
+
+    def _grow(self, moment: float) -> None:
+        """Fill another post, if all workers are busy, there is room, and a task for it."""
+        if not self.vacant or moment < self._next_growth or not all(w.job for w in self.workers.values()):
+            return
+        self._next_growth = moment + _GROW_CHECK_S
+        books = self.ledger.books()
+        if not self.ledger.free_cores(books):
+            return
+        fits = fitting(self.order.kind, Room.left(self.ledger, books), self.terms.seconds_left(), self.terms.partition)
+        ours = {"spec.nucleate.campaign": self.order.campaign, "state": "READY"}
+        post = self.vacant[0]
+        if self.launchpad.fireworks.find_one({**ours, "spec._category": {"$in": list(post.categories)}, **fits}):
+            slot = len(self.posts) + 1
+            self.posts[slot] = self.vacant.pop(0)
+            self._start(slot)
+
+    def _stop_grace(self) -> float:
+        if self.cancelled:
+            return 0.0
+        return max(_LEAST_IDLE_S, self.terms.end - self.terms.closing_s - time.monotonic())
+
+    def _cause_of_end(self) -> int:
+        return _CANCELLED if self.cancelled or self.terms.seconds_left() > _EARLY_WARNING_S else _WALLTIME
+
+    def why(self) -> str:
+        """Give the reason of the end, in the word that goes into the record."""
+        if self.requests:
+            near = self.terms.seconds_left() <= _EARLY_WARNING_S
+            return "out_of_time" if near and not self.cancelled else "stopped"
+        return {"workers_die": "bad_state"}.get(self.result.reason, self.result.reason)
+
+
+class Pulse(threading.Thread):
+    """Tells the pilot's record that it lives, for as long as it does.
+
+    Parameters
+    ----------
+    database : pymongo.database.Database
+    supervisor : PilotSupervisor
+    every_s : float
+    """
+
+    def __init__(self, database: Database[Any], supervisor: PilotSupervisor, every_s: float = BEAT_S) -> None:
+        super().__init__(name="pulse", daemon=True)
+        self.database = database
+        self.supervisor = supervisor
+        self.every_s = every_s
+        self.over = threading.Event()
+
+    def run(self) -> None:
+        """Beat until it is over; a database that is away misses beats, no more."""
+        while not self.over.wait(self.every_s):
+            try:
+                self.database.pilots.update_one(
+                    {"pilot": self.supervisor.order.pilot},
+                    {"$inc": {"beat": 1}, "$set": {"tasks": self.supervisor.tasks}},
+                )
+            except PyMongoError as error:
+                LOGGER.warning("no beat: %s", error)
+
+
+def posts_for(order: Order, directory: Path, store: Path | None, books: Path) -> tuple[list[Post], int]:
+    """Lay out a crew: a worker for each GPU, which takes no other work, and as many others as tasks can run at once.
+
+    Returns
+    -------
+    tuple
+        All posts, and how many of them are filled at once; the others when there is work for them.
+    """
+    kind = order.kind
+    cores, memory_gb = len(Ledger(books).capacity.cores), Ledger(books).capacity.memory_gb
+
+    def post(categories: Sequence[str], **environment: str) -> Post:
+        named = () if order.fw_id is not None else tuple(categories)
+        return Post(directory, order.campaign, named, store=store, ledger=books, environment=environment)
+
+    if order.fw_id is not None:
+        return [post(())], 1
+    on_gpu = GPU in kind.categories and kind.gpus > 0
+    first = [post((GPU,), CUDA_VISIBLE_DEVICES=name) for name in allotted.gpus(kind)] if on_gpu else []
+    rest = [category for category in kind.categories if not on_gpu or category != GPU]
+    if not rest:
+        return first, len(first)
+    least = (kind.task, *kind.stages.values())
+    at_once = min(cores // min(n.cores for n in least), int(memory_gb / min(n.memory_gb for n in least)))
+    hidden = {"CUDA_VISIBLE_DEVICES": ""} if on_gpu else {}
+    return [*first, *(post(rest, **hidden) for _ in range(cores))], len(first) + max(1, min(at_once, cores))
+
+
+def run(directory: Path, order: Order) -> str:
+    """Run a pilot until there is no work, no time, or a reason to stop; returns the word for it.
+
+    Parameters
+    ----------
+    directory : pathlib.Path
+        Of the campaign.
+    order : Order
+
+    Raises
+    ------
+    StoreError
+        If the store can't be opened.
+    """
+    directory = directory.absolute()
+    os.environ[CLUSTER], os.environ[PILOT] = order.cluster, order.pilot
+    capacity, end = allotted.capacity(order.kind), allotted.end(order.kind)
+    closing_s = min(_LONGEST_CLOSING_S, max(_LEAST_CLOSING_S, order.kind.drain_s / 4))
+    place = Order.path(directory, order.pilot).parent
+    with (
+        tempfile.TemporaryDirectory(prefix="nucleate-") as scratch,
+        reached(directory, order.database, place) as files,
+        open_store_from_files(files) as store,
+    ):
+        books = Path(scratch) / order.pilot
+        books.mkdir()
+        ledger = Ledger.open_new(books, capacity)
+        Terms(
+            kind=order.kind,
+            end=end,
+            closing_s=closing_s,
+            partition=allotted.partition(order.kind),
+            fw_id=order.fw_id,
+            patience_s=order.patience_s,
+        ).write(books)
+        LOGGER.info("%s: %s, %.0f s", order.pilot, capacity, end - time.monotonic())
+        launchpad = CampaignLaunchPad.signed(store.launchpad, str(ProcessName.own()))
+        posts, at_once = posts_for(order, directory, None if files == directory else files, books)
+        repairer = Repairer(launchpad, campaign=order.campaign)
+        supervisor = PilotSupervisor(launchpad, posts, at_once=at_once, order=order, ledger=ledger, repairer=repairer)
+        begin(store.database, order, launchpad.owner)
+        pulse = Pulse(store.database, supervisor)
+        pulse.start()
+        with handling(supervisor.request_stop, (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)):
+            result = supervisor.run()
+            pulse.over.set()
+            end_record(store.database, supervisor, result)
+        return supervisor.why()
+
+
+def begin(database: Database[Any], order: Order, process: str) -> None:
+    """Tell the pilot's record that the job has begun, once more if the scheduler had put it back."""
+    told = {
+        "state": "running",
+        "started_at": now(),
+        "ended_at": None,
+        "host": socket.gethostname(),
+        "process": process,
+        "reason": "",
+    }
+    if job := os.environ.get("SLURM_JOB_ID"):
+        told["job_id"] = job  # whoever submitted it may have died before writing it down
+    found = database.pilots.update_one({"pilot": order.pilot}, {"$set": told, "$inc": {"beat": 1}})
+    if not found.matched_count:
+        LOGGER.warning("pilot %s has no record: nobody will know of it", order.pilot)
+
+
+def end_record(database: Database[Any], supervisor: PilotSupervisor, result: WorkResult) -> None:
+    """Tell the pilot's record that the job has ended by itself, and why."""
+    told: dict[str, Any] = {
+        "state": "ended",
+        "ended_at": now(),
+        "reason": supervisor.why(),
+        "tasks": result.completed + result.failed,
+    }
+    if supervisor.cause is not None:
+        told["cause"] = supervisor.cause.model_dump()
+    LOGGER.info("%s: %s", supervisor.order.pilot, told)
+    with suppress(PyMongoError, DatabaseAway):  # the scheduler will say that it has ended
+        database.pilots.update_one({"pilot": supervisor.order.pilot}, {"$set": told})
+
+
+def _log(event: dict[str, Any]) -> None:
+    LOGGER.info("%s", event)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the pilot of a batch job."""
+    parser = argparse.ArgumentParser(prog="nucleate pilot", description=__doc__)
+    parser.add_argument("--directory", type=Path, required=True)
+    parser.add_argument("--pilot", required=True)
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    reason = run(options.directory, Order.read(options.directory, options.pilot))
+    return 1 if reason == "database_lost" else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
