@@ -11,7 +11,7 @@ export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 
-.PHONY: help install espresso slurm espresso-campaign espresso-accuracy espresso-faults demo test kills incumbents lint constraints clean
+.PHONY: help install espresso slurm espresso-campaign espresso-accuracy espresso-faults demo test kills faults packing incumbents lint constraints clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -50,6 +50,13 @@ test: espresso slurm  ## lint, types and the whole test-suite, with real pw.x ru
 
 kills: $(STAMP)  ## kill a campaign 20 times at random and compare it with an undisturbed one (about 15 minutes)
 	$(PY) benchmarks/kills.py --kills 20
+
+faults: espresso slurm  ## everything that goes wrong on clusters, FAULTS_N times each (10; hours); goes on where it was
+	@dpkg -s libfaketime >/dev/null 2>&1 || apt-get install -y -q --no-install-recommends libfaketime >&2 || true
+	$(PY) -m benchmarks.faults
+
+packing: $(STAMP) slurm  ## how much of what a cluster allocates does tasks, against one batch job a task (half an hour)
+	$(PY) -m benchmarks.packing
 
 incumbents: $(STAMP)  ## run FireWorks' own suite against the embedded server (about 10 minutes)
 	$(PY) benchmarks/incumbent_suites.py --only fireworks
