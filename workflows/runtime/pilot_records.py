@@ -38,21 +38,36 @@ _FIELDS = {
 }  # fmt: skip
 
 
+@dataclass(frozen=True)
+class PilotChange:
+    """A batch job whose record was brought up to date, and what it says now; ``cause`` is that one's name."""
+
+    pilot: str
+    state: str
+    scheduler_state: str
+    cause: str | None = None
+    message: str = ""
+
+    def __str__(self) -> str:
+        why = f" ({self.cause or self.message})" if self.cause or self.message else ""
+        return f"{self.pilot}: {self.state}, {self.scheduler_state or 'not known to its scheduler'}{why}"
+
+
 @dataclass
 class Refreshed:
     """What a refresh found.
 
     Parameters
     ----------
-    changed : list of str
-        Names of pilots whose record was brought up to date in more than its core-seconds.
+    changed : list of PilotChange
+        Pilots whose record was brought up to date in more than its core-seconds.
     away : dict of str to str
         Clusters whose scheduler does not answer, and what it said.
     unknown : dict of str to str
         Pilots of which nothing can be said, and why.
     """
 
-    changed: list[str] = field(default_factory=list)
+    changed: list[PilotChange] = field(default_factory=list)
     away: dict[str, str] = field(default_factory=dict)
     unknown: dict[str, str] = field(default_factory=dict)
 
@@ -179,7 +194,9 @@ def _write(
         if not database.pilots.update_one(observed, {"$set": news}).modified_count:
             return  # the job, or another refresh, was quicker
     if news.keys() - {"core_seconds"}:
-        found.changed.append(record["pilot"])
+        now_told = record | news
+        told = {name: now_told[name] for name in ("pilot", "state", "scheduler_state", "message")}
+        found.changed.append(PilotChange(**told, cause=(now_told["cause"] or {}).get("name")))
 
 
 def _same(stored: Any, value: Any) -> bool:

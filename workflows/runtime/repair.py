@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from fireworks import FWAction
 from fireworks.core.launchpad import LockedWorkflowError
@@ -25,9 +25,11 @@ from workflows.runtime.settle import NotNow, settle
 from workflows.runtime.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from workflows.runtime.launchpad import CampaignLaunchPad
+
+T = TypeVar("T")
 
 GRACE_S = 15.0
 """How long something unsigned must be seen unchanged before it counts as left behind, s."""
@@ -37,7 +39,7 @@ _LOCK_PATIENCE_S = 2.0
 _FOREIGN_GRACES = 20
 _FEW = 100
 _LONGEST_WAIT_S = 130.0
-"""How long :func:`repair` stays at most, s: until what it can't judge yet is certain."""
+"""How long :func:`until_certain` goes on at most, s: until what can't be judged yet is certain."""
 _SIGNED = {"$regex": "^nucleate-"}
 _RUNNING = {"state": "RUNNING", "fworker.name": _SIGNED}
 
@@ -141,20 +143,6 @@ class Repairer:
         for hook in () if self.dry_run else self.extra:
             repairs.extend(hook(self.launchpad))
         self.watch.forget_others()
-        return repairs
-
-    def run_until_certain(self) -> list[Repair]:
-        """Make passes until nothing is left whose grace is not over, or about two minutes have passed."""
-        repairs = self.run()
-        started = time.monotonic()
-        while self.pending:
-            # what is unsigned is watched for as long as somebody might be at it
-            longest_s = max(2 * self.grace_s + _LOCK_PATIENCE_S, _LONGEST_WAIT_S if self.wait_s else 0.0)
-            if time.monotonic() - started > longest_s:
-                break
-            time.sleep(min(1.0, self.grace_s / 4) if self.watch.seen else min(5.0, self.wait_s + 0.1))
-            found = self.run()
-            repairs = [*(() if self.dry_run else repairs), *found]
         return repairs
 
     def _wanted(self, fw_id: int) -> bool:
@@ -364,6 +352,30 @@ def _job(name: str) -> BatchJob | None:
     return process.job if process else None
 
 
+def until_certain(repairer: Repairer, one_pass: Callable[[], T]) -> Iterator[T]:
+    """Make passes until none of a repairer's graces and waits is left, or about two minutes have passed.
+
+    Parameters
+    ----------
+    repairer : Repairer
+    one_pass : callable
+        Calls the repairer's ``run``, and whatever else belongs to a pass.
+
+    Yields
+    ------
+    Whatever ``one_pass`` gives.
+    """
+    started = time.monotonic()
+    yield one_pass()
+    while repairer.pending:
+        longest_s = 2 * repairer.grace_s + _LOCK_PATIENCE_S
+        if time.monotonic() - started > max(longest_s, _LONGEST_WAIT_S if repairer.wait_s else 0.0):
+            return
+        # what is unsigned is looked at often, for somebody may be at it; what beats every 20 s is not
+        time.sleep(min(1.0, repairer.grace_s / 4) if repairer.watch.seen else min(5.0, repairer.wait_s + 0.1))
+        yield one_pass()
+
+
 def repair(
     launchpad: CampaignLaunchPad,
     *,
@@ -383,4 +395,7 @@ def repair(
         In the order they were done; empty if all was well.
     """
     repairer = Repairer(launchpad, grace_s=grace_s, extra=extra, campaign=campaign, dry_run=dry_run)
-    return repairer.run_until_certain() if wait else repairer.run()
+    if not wait:
+        return repairer.run()
+    *earlier, last = until_certain(repairer, repairer.run)
+    return last if dry_run else [repair for found in (*earlier, last) for repair in found]
