@@ -215,7 +215,7 @@ class Attempt(_Record):
     overrides: dict[str, Any] = Field(default_factory=dict)
     last_geometry: dict[str, Any] | None = None
     set_aside: bool = Field(
-        False, description="the node was to blame, not the task: counts against no budget of re-runs"
+        False, description="says nothing of its job: the node was to blame, or the job made room for another"
     )
     asked: str | None = Field(None, description="sha256 of what a resumable job was asked: its Maker and arguments")
 
@@ -248,6 +248,7 @@ class Pilot(_Record):
     tasks: int = Field(0, description="tasks that it has ended")
     reason: str = Field("", description="why it ended, in the words of the job itself")
     scheduler_state: str = Field("", description="in the scheduler's own word")
+    settled: bool = Field(False, description="whether the scheduler has said what became of it, or has forgotten it")
     restarts: int = Field(0, description="how often the scheduler had put it back into the queue, when last asked")
     core_seconds: float | None = Field(None, description="allocated, from accounting where there is any")
     cause: Cause | None = Field(None, description="why it did not end well")

@@ -148,6 +148,7 @@ class Liveness:
             "beat": 1,
             "restarts": 1,
             "scheduler_state": 1,
+            "settled": 1,
             "cause": 1,
         }
         for cluster, ids in by_cluster.items():
@@ -260,9 +261,7 @@ class Liveness:
 
 def _recorded(job: BatchJob, record: dict[str, Any] | None, what: str) -> Fate | None:
     """Judge a run by what a scheduler has said before, as its pilot's record keeps it."""
-    if record is None or record["state"] != "ended" or not record["scheduler_state"]:
-        return None
-    if record["restarts"] < job.restart:
+    if record is None or not record.get("settled") or record["restarts"] < job.restart:
         return None
     if record["restarts"] > job.restart:
         return _dead(f"{what}, run {job.restart}: put back into the queue", whole_job=True)

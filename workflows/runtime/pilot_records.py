@@ -1,6 +1,6 @@
 """What the schedulers say of the batch jobs that campaigns have submitted, written into their ``pilots`` records.
 
-A record that says ``ended`` with a word of the scheduler stays true when the scheduler has forgotten the job. Writes
+A record that is ``settled`` stays true when the scheduler has forgotten the job. Writes
 are made only where the record still looks as it did before the scheduler was asked: the job itself writes there, too.
 """
 
@@ -33,7 +33,7 @@ FORGOTTEN = "FORGOTTEN"
 
 _KILLED = 106
 _FIELDS = {
-    "_id": 0, "pilot": 1, "campaign": 1, "cluster": 1, "state": 1, "job_id": 1, "beat": 1, "restarts": 1,
+    "_id": 0, "pilot": 1, "campaign": 1, "cluster": 1, "state": 1, "job_id": 1, "beat": 1, "restarts": 1, "settled": 1,
     "scheduler_state": 1, "started_at": 1, "ended_at": 1, "core_seconds": 1, "cause": 1, "message": 1,
 }  # fmt: skip
 
@@ -98,9 +98,8 @@ def refresh(
     found = Refreshed()
     # the records first: what the scheduler says is then newer than they are
     open_ones: dict[str, list[dict[str, Any]]] = {}
-    wanted: dict[str, Any] = {
-        "$or": [{"state": {"$nin": ["ended", "refused"]}}, {"state": "ended", "core_seconds": None}]
-    }
+    unsettled = [{"settled": {"$ne": True}}, {"core_seconds": None}]
+    wanted: dict[str, Any] = {"state": {"$ne": "refused"}, "$or": unsettled}
     if campaign is not None:
         wanted["campaign"] = campaign
     for record in database.pilots.find(wanted, _FIELDS).sort("pilot", 1):
@@ -130,9 +129,7 @@ def refresh(
 
 def _is_settled(record: dict[str, Any], *, accounts: bool) -> bool:
     """Tell whether the scheduler has nothing to add to a record."""
-    if record["state"] != "ended":
-        return False
-    return bool(record["scheduler_state"]) and (not accounts or record["scheduler_state"] == FORGOTTEN)
+    return bool(record.get("settled")) and (not accounts or record["scheduler_state"] == FORGOTTEN)
 
 
 def _told(record: dict[str, Any], info: JobInfo) -> dict[str, Any]:
@@ -152,13 +149,19 @@ def _told(record: dict[str, Any], info: JobInfo) -> dict[str, Any]:
         told["started_at"] = info.started
     if info.phase == "ended":
         told["ended_at"] = info.ended or record["ended_at"] or now()
+        told["settled"] = True
         if info.cause is not None:
             cause = Cause(code=info.cause, name=CAUSES[info.cause].name, evidence=info.evidence)
             told["cause"] = cause.model_dump()
         elif info.exit_code:
             told["message"] = info.evidence
     elif info.restarts > record["restarts"]:
-        told |= {"ended_at": None, "cause": None, "reason": ""}  # put back into the queue: it begins anew
+        told |= {
+            "ended_at": None,
+            "cause": None,
+            "reason": "",
+            "settled": False,
+        }  # put back into the queue: it begins anew
     return told
 
 
@@ -168,7 +171,7 @@ def _missed(record: dict[str, Any], watch: Watch | None, found: Refreshed) -> di
     looks = (record["state"], record["job_id"], record["beat"])
     age_s = watch.age_s(("pilot", pilot), looks) if watch is not None else 0.0
     if record["state"] == "ended":
-        return {"scheduler_state": FORGOTTEN} if age_s >= FORGOTTEN_S else {}
+        return {"scheduler_state": FORGOTTEN, "settled": True} if age_s >= FORGOTTEN_S else {}
     if not record["job_id"]:
         if age_s >= NEVER_SUBMITTED_S:
             return {"state": "refused", "message": "it was never submitted: whoever was about to died before"}
@@ -179,7 +182,8 @@ def _missed(record: dict[str, Any], watch: Watch | None, found: Refreshed) -> di
         return {}
     evidence = f"the scheduler knows no job {record['job_id']} any more, and the job gives no sign of life"
     cause = Cause(code=_KILLED, name=CAUSES[_KILLED].name, evidence=evidence)
-    return {"state": "ended", "scheduler_state": FORGOTTEN, "ended_at": now(), "cause": cause.model_dump()}
+    told = {"state": "ended", "scheduler_state": FORGOTTEN, "settled": True}
+    return told | {"ended_at": now(), "cause": cause.model_dump()}
 
 
 def _write(

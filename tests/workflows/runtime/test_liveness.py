@@ -184,7 +184,7 @@ def test_a_scheduler_that_is_away_proves_nothing(post: Post):
 
 def test_what_a_scheduler_once_said_holds_when_it_is_away_or_has_forgotten(post: Post):
     cause = Cause(code=104, name="preempted", evidence="PREEMPTED on c2")
-    post.pilot(state="ended", scheduler_state="PREEMPTED", cause=cause)
+    post.pilot(state="ended", scheduler_state="PREEMPTED", cause=cause, settled=True)
     for away in (True, False):
         post.scheduler.is_away = away
         fate = post.fate(elsewhere())
