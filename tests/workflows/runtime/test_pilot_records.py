@@ -1,0 +1,185 @@
+"""Pilots' records: what the schedulers say is written down once, and never over what the job itself has said since."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from fake_scheduler import Told
+
+from workflows.records import Pilot
+from workflows.runtime.pilot_records import FORGOTTEN_S, NEVER_SUBMITTED_S, Refreshed, refresh
+from workflows.runtime.watch import Watch
+
+if TYPE_CHECKING:
+    from workflows.runtime.store import Store
+
+BEGAN, ENDED = datetime(2026, 11, 25, 2, 0, tzinfo=UTC), datetime(2026, 11, 25, 3, 0, tzinfo=UTC)
+
+
+class Desk:
+    """One pilot's record, its scheduler, and a clock."""
+
+    def __init__(self, database: Any) -> None:
+        self.database = database
+        self.scheduler = Told()
+        self.now_s = 0.0
+        self.watch = Watch(clock=lambda: self.now_s)
+
+    def pilot(self, **more: Any) -> None:
+        fields = {"pilot": "name-81", "campaign": "oxides", "cluster": "alps", "kind": "cpu", "job_id": "81"} | more
+        self.database.pilots.insert_one(Pilot(**fields).model_dump())
+
+    def refresh(self, **more: Any) -> Refreshed:
+        return refresh(self.database, {"alps": self.scheduler}, watch=self.watch, **more)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        return self.database.pilots.find_one({"pilot": "name-81"})
+
+
+@pytest.fixture
+def desk(store: Store) -> Desk:
+    return Desk(store.database)
+
+
+def test_a_job_from_the_queue_to_its_end(desk: Desk):
+    desk.pilot(state="queued")
+    desk.scheduler.say("81", "queued", "PENDING", reason="Resources")
+    assert [str(change) for change in desk.refresh().changed] == ["name-81: queued, PENDING (Resources)"]
+    assert desk.record["message"] == "Resources"
+    assert desk.refresh().changed == [], "nothing is new"
+
+    desk.scheduler.say("81", "running", "RUNNING", started=BEGAN, core_seconds=20.0)
+    desk.refresh()
+    record = desk.record
+    assert (record["state"], record["message"], record["started_at"]) == ("running", "", BEGAN.replace(tzinfo=None))
+    desk.scheduler.say("81", "running", "RUNNING", started=BEGAN, core_seconds=40.0)
+    assert desk.refresh().changed == []
+    assert desk.record["core_seconds"] == 40.0, "what it costs counts while it runs"
+
+    desk.scheduler.say(
+        "81", "ended", "TIMEOUT", cause=101, evidence="TIMEOUT on c1", started=BEGAN, ended=ENDED, core_seconds=7200.0
+    )
+    assert [str(change) for change in desk.refresh().changed] == ["name-81: ended, TIMEOUT (walltime)"]
+    record = desk.record
+    assert (record["cause"]["code"], record["cause"]["evidence"]) == (101, "TIMEOUT on c1")
+    assert (record["ended_at"], record["core_seconds"]) == (ENDED.replace(tzinfo=None), 7200.0)
+    desk.scheduler.asked.clear()
+    desk.refresh()
+    assert desk.scheduler.asked in ([], [[]]), "who has ended and is accounted for is not asked for again"
+
+
+def test_the_accounts_of_an_ended_job_are_fetched_when_they_come_in(desk: Desk):
+    desk.pilot(state="running")
+    desk.scheduler.say("81", "ended", "COMPLETED")
+    desk.refresh()
+    assert desk.record["core_seconds"] is None
+    desk.scheduler.say("81", "ended", "COMPLETED", core_seconds=12.0)
+    desk.refresh()
+    assert desk.record["core_seconds"] == 12.0
+
+
+def test_without_accounting_an_end_is_asked_for_once(desk: Desk):
+    desk.scheduler.accounting = False
+    desk.pilot(state="running")
+    desk.scheduler.say("81", "ended", "COMPLETED")
+    desk.refresh()
+    asked = len(desk.scheduler.asked)
+    desk.refresh()
+    assert len(desk.scheduler.asked) == asked
+
+
+def test_the_job_has_the_last_word_on_its_own_end(desk: Desk):
+    desk.pilot(state="ended", reason="drained")
+    desk.scheduler.say("81", "running", "COMPLETING", ending=True)
+    assert desk.refresh().changed == []
+    assert desk.record["state"] == "ended"
+    desk.scheduler.say("81", "ended", "COMPLETED", core_seconds=1.0)
+    desk.refresh()
+    record = desk.record
+    assert (record["reason"], record["scheduler_state"], record["settled"]) == ("drained", "COMPLETED", True)
+
+
+def test_what_the_job_says_meanwhile_is_not_written_over(desk: Desk):
+    desk.pilot(state="running")
+    desk.scheduler.say("81", "running", "RUNNING")
+    jobs = desk.scheduler.jobs
+
+    def slow(job_ids: Any) -> Any:
+        desk.database.pilots.update_one({}, {"$set": {"state": "ended", "reason": "idle"}})
+        return jobs(job_ids)
+
+    desk.scheduler.jobs = slow  # type: ignore[method-assign]
+    assert desk.refresh().changed == []
+    assert desk.record["state"] == "ended"
+
+
+def test_a_job_that_is_put_back_begins_anew(desk: Desk):
+    desk.pilot(state="running")
+    desk.scheduler.say("81", "ended", "NODE_FAIL", cause=103)
+    desk.refresh()
+    assert desk.record["settled"]
+    desk.database.pilots.update_one({}, {"$set": {"core_seconds": None}})
+    desk.scheduler.say("81", "queued", "PENDING", restarts=1)
+    desk.refresh()
+    record = desk.record
+    assert (record["state"], record["cause"], record["ended_at"], record["settled"]) == ("queued", None, None, False)
+
+
+def test_a_crash_between_submission_and_record(desk: Desk):
+    desk.pilot(state="submitting", job_id=None)
+    desk.scheduler.say("81", "queued", "PENDING")
+    desk.refresh()
+    assert (desk.record["state"], desk.record["job_id"]) == ("queued", "81")
+
+
+def test_a_crash_before_submission(desk: Desk):
+    desk.pilot(state="submitting", job_id=None)
+    assert "about to be submitted" in desk.refresh().unknown["name-81"]
+    desk.now_s += NEVER_SUBMITTED_S - 1
+    desk.refresh()
+    assert desk.record["state"] == "submitting"
+    desk.now_s += 1
+    desk.refresh()
+    assert (desk.record["state"], "never submitted" in desk.record["message"]) == ("refused", True)
+
+
+def test_a_forgotten_job_has_ended_once_it_no_longer_beats(desk: Desk):
+    desk.pilot(state="running")
+    for _ in range(20):
+        assert "knows no job 81" in desk.refresh().unknown["name-81"]
+        desk.now_s += FORGOTTEN_S / 3
+        desk.database.pilots.update_one({}, {"$inc": {"beat": 1}})
+    desk.refresh()
+    desk.now_s += FORGOTTEN_S
+    assert desk.refresh().changed
+    assert (desk.record["state"], desk.record["cause"]["code"]) == ("ended", 106)
+    assert desk.refresh().changed == []
+
+
+def test_what_can_not_be_asked_is_left_alone_and_said(desk: Desk):
+    desk.pilot(state="running")
+    desk.pilot(state="running", pilot="far", cluster="rhine")
+    desk.scheduler.is_away = True
+    desk.now_s += 1e6
+    found = desk.refresh()
+    assert list(found.away) == ["alps"]
+    assert "cluster file" in found.unknown["far"]
+    assert {p["state"] for p in desk.database.pilots.find()} == {"running"}
+
+
+def test_a_dry_run_writes_nothing(desk: Desk):
+    desk.pilot(state="running")
+    desk.scheduler.say("81", "ended", "TIMEOUT", cause=101)
+    assert desk.refresh(dry_run=True).changed[0].cause == "walltime"
+    assert desk.record["state"] == "running"
+    assert desk.refresh(campaign="another").changed == []
+
+
+def test_a_job_that_exits_badly_says_so(desk: Desk):
+    desk.pilot(state="running")
+    desk.scheduler.say("81", "ended", "FAILED", exit_code=1, evidence="FAILED 1:0 on c1")
+    desk.refresh()
+    assert (desk.record["cause"], desk.record["message"]) == (None, "FAILED 1:0 on c1")
