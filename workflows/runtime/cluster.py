@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -97,18 +97,6 @@ class PilotKind(_Part):
     def usable_minutes(self) -> float:
         """Minutes of a job in which tasks run."""
         return max(0.0, self.minutes - self.drain_s / 60)
-
-    def needs_of(self, stage: str, resources: dict[str, Any]) -> Needs:
-        """Give what a task takes in a job of this kind: what its firework says, else its stage, else any task.
-
-        Parameters
-        ----------
-        stage : str
-        resources : dict
-            ``spec.resources`` of the firework.
-        """
-        default = self.stages.get(stage, self.task).model_dump()
-        return Needs.model_validate(default | {name: resources[name] for name in default if resources.get(name)})
 
 
 class Limits(_Part):
