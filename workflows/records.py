@@ -243,6 +243,7 @@ class Pilot(_Record):
     started_at: datetime | None = None
     ended_at: datetime | None = None
     host: str | None = None
+    node: str | None = Field(None, description="its first node, as the scheduler calls it")
     process: str | None = Field(None, description="name of the process that runs it, see runtime.identity")
     beat: int = Field(0, description="counted up by the job while it lives; clocks of hosts need not agree")
     tasks: int = Field(0, description="tasks that it has ended")
@@ -253,6 +254,7 @@ class Pilot(_Record):
     core_seconds: float | None = Field(None, description="allocated, from accounting where there is any")
     cause: Cause | None = Field(None, description="why it did not end well")
     message: str = Field("", description="what the scheduler said when it refused, or why the job waits")
+    asked: str = Field("", description="sha256 of what the cluster file said of its kind when it was asked for")
 
 
 class HullReference(_Record):

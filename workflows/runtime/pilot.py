@@ -327,6 +327,7 @@ def begin(database: Database[Any], order: Order, process: str) -> None:
         "started_at": now(),
         "ended_at": None,
         "host": socket.gethostname(),
+        "node": os.environ.get("SLURMD_NODENAME"),
         "process": process,
         "reason": "",
     }
