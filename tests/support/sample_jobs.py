@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bson import json_util
 from fireworks import FiretaskBase, Firework, FWAction, Workflow, explicit_serialize
+from fireworks.features.dupefinder import DupeFinderBase
 from jobflow import Flow, Response, job
 
 
@@ -48,7 +49,7 @@ class DescribedError(ValueError):
 class Give(FiretaskBase):
     """Give the action that its parameters describe, or none at all, or nonsense; or fail."""
 
-    def run_task(self, fw_spec):
+    def run_task(self, fw_spec):  # noqa: ARG002
         if self.get("fail"):
             raise DescribedError(self["fail"])
         if self.get("show"):  # what the database holds while it runs
@@ -63,6 +64,21 @@ class Give(FiretaskBase):
             new = {"workflow": chain(["new1", "new2"], self["notes"]), "detour": True, "parents": self["append_to"]}
             return FWAction(append_wfs=[new])
         return FWAction(**self["action"]) if "action" in self else None
+
+
+@explicit_serialize
+class SameSpec(DupeFinderBase):
+    """Take fireworks for the same whose specs say so."""
+
+    def verify(self, spec1, spec2):
+        return spec1["same"] == spec2["same"]
+
+    def query(self, spec):
+        return {"launches": {"$ne": []}, "spec.same": spec["same"]}
+
+
+def silent(tag: str) -> Firework:
+    return Firework([Give()], name=tag)
 
 
 def act(tag: str, notes: str, parents=None, spec=None, **params) -> Firework:
@@ -97,15 +113,11 @@ class Occupy(FiretaskBase):
         return FWAction()
 
 
-@explicit_serialize
-class Break(FiretaskBase):
+@job
+def miss_a_module(notes: str) -> None:
     """Fail as something of this node's fails."""
-
-    required_params = ("tag", "notes")
-
-    def run_task(self, fw_spec):  # noqa: ARG002 - FireWorks' signature
-        note(self["notes"], self["tag"])
-        raise ImportError("no module of that name on this node")
+    note(notes, "missed")
+    raise ImportError("no module of that name on this node")
 
 
 @job
@@ -134,8 +146,9 @@ def plan(n: int, notes: str, seconds: float = 0.0) -> Response:
 
 
 @job
-def spawn_and_wait(notes: str, seconds: float) -> int:
-    """Start a process, as DFT jobs do, and wait for it."""
-    process = subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({seconds})"])
+def spawn_and_wait(notes: str, seconds: float, session: bool = False) -> int:
+    """Start a process, as DFT jobs do (those in a session of its own), and wait for it."""
+    command = [sys.executable, "-c", f"import time; time.sleep({seconds})"]
+    process = subprocess.Popen(command, start_new_session=session)
     note(notes, f"spawned {process.pid} by {os.getpid()}")
     return process.wait()
