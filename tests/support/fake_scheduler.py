@@ -21,7 +21,8 @@ class Told:
     asked: list[list[str]] = field(default_factory=list)
 
     def say(self, job_id: str, phase: str, state: str, **more: object) -> None:
-        self.known[job_id] = JobInfo(job_id, f"name-{job_id}", state, phase, **more)  # type: ignore[arg-type]
+        source = "sacct" if phase == "ended" else "squeue"
+        self.known[job_id] = JobInfo(job_id, f"name-{job_id}", state, phase, **{"source": source, **more})  # type: ignore[arg-type]
 
     def check(self, request: JobRequest) -> None:
         raise NotImplementedError

@@ -15,6 +15,7 @@ from workflows.runtime.identity import ProcessName
 from workflows.runtime.launchpad import CampaignLaunchPad
 from workflows.runtime.reconciling import Reconciler
 from workflows.runtime.repair import GRACE_S, Repair
+from workflows.runtime.scheduler.base import SchedulerAwayError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -32,14 +33,14 @@ class ClusterReport:
     Parameters
     ----------
     name : str
-    accounting : bool
-        Whether its scheduler keeps accounts of jobs that have ended.
+    accounting : bool or None
+        Whether its scheduler keeps accounts of jobs that have ended; ``None`` if it never said.
     away : str
         What is the matter, if it does not answer; else empty.
     """
 
     name: str
-    accounting: bool
+    accounting: bool | None
     away: str = ""
 
     def __str__(self) -> str:
@@ -141,8 +142,10 @@ def report(reconciler: Reconciler, found: Reconciled) -> Report:
     """Put what passes found into words."""
     unknown = {name: fate.evidence for name, fate in sorted(found.unknown.items())} | found.pilots.unknown
     away = reconciler.repairer.liveness.away | found.pilots.away
-    clusters = [
-        ClusterReport(name, reconciler.inquiry.accounting(name), away.get(name, ""))
-        for name in sorted(reconciler.inquiry.schedulers)
-    ]
+    clusters = []
+    for name in sorted(reconciler.inquiry.schedulers):
+        try:
+            clusters.append(ClusterReport(name, reconciler.inquiry.accounting(name), away.get(name, "")))
+        except SchedulerAwayError as error:
+            clusters.append(ClusterReport(name, None, str(error)))
     return Report(found.repairs, reconciler.dry_run, found.pilots.changed, unknown, clusters)

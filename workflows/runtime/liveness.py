@@ -8,7 +8,7 @@ process' own clock, so the hosts' clocks are never compared. A scheduler that do
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from workflows.runtime.identity import BatchJob, ProcessName
@@ -38,7 +38,7 @@ ASK_S = 60.0
 OTHERS_ASK_S = 120.0
 """The same where we can't ask the scheduler, and somebody else may."""
 
-NODE_FAILURE, KILLED = 103, 106
+NODE_FAILURE, PREEMPTED, KILLED = 103, 104, 106
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Fate:
     evidence : str
         What says so, in words.
     code : int or None
-        Cause of death, see :mod:`workflows.causes`.
+        Cause of death, see :mod:`workflows.causes`; of one that is unknown, what it is going to be unless more is said.
     wait_s : float
         s after which more may be known, if something is being waited for.
     whole_job : bool
@@ -196,12 +196,12 @@ class Liveness:
         if job == BatchJob.own():
             return _dead(f"{gone}; job {job.job_id} goes on")
         patience_s = SETTLE_S
-        if fate.state == "unknown":
+        if fate.state == "unknown" and fate.code is None:
             patience_s = ASK_S if job.cluster in self.inquiry.schedulers else OTHERS_ASK_S
-        left_s = patience_s - self.watch.age_s(("gone", str(process)), fate.state)
+        left_s = patience_s - self.watch.age_s(("gone", str(process)), (fate.state, fate.code))
         if left_s > 0:
-            return Fate("unknown", f"{gone}; whether its job ended, too, is not known yet", wait_s=left_s)
-        return _dead(f"{gone}; {fate.evidence}")
+            return Fate("unknown", f"{gone}; what became of its job is not known yet", wait_s=left_s)
+        return _dead(f"{gone}; {fate.evidence}") if fate.code is None else replace(fate, state="dead", wait_s=0.0)
 
     def _of_run(self, job: BatchJob, *, gone: bool = False) -> Fate:
         """Judge a run of a batch job; ``gone`` if its process is known to have ended."""
@@ -215,6 +215,10 @@ class Liveness:
                 return Fate("unknown", f"{what}: it is in no cluster of this machine's cluster file")
             return Fate("unknown", f"{what}: its scheduler does not answer ({infos})")
         info = infos.get(job.job_id)
+        if info is not None and info.is_hearsay:
+            if told := _recorded(job, record, what):
+                return told
+            return Fate("unknown", f"{what}: {info.state} when last heard of, and its scheduler does not answer")
         if info is None or (info.phase != "ended" and info.source == "sacct"):
             # accounts that were never closed say that a job runs which the controller has forgotten
             if told := _recorded(job, record, what):
@@ -230,15 +234,24 @@ class Liveness:
             return Fate("alive", f"{what} is {info.phase} ({info.state})")
         left = "" if info.cause else ", and this launch had left no result"
         ended = _dead(f"{what}: {info.evidence or info.state}{left}", info.cause, whole_job=True)
+        if gone and info.source != "sacct" and self._accounts(job.cluster):
+            return replace(ended, state="unknown")  # who cancelled it, say, is about to come in
         return self._when_still(job, record, ended, FORGOTTEN_S if info.cause == NODE_FAILURE else STILL_S, gone=gone)
+
+    def _accounts(self, cluster: str) -> bool:
+        try:
+            return self.inquiry.accounting(cluster)
+        except SchedulerAwayError:
+            return False
 
     def _put_back(self, job: BatchJob, record: dict[str, Any] | None, info: JobInfo, what: str, *, gone: bool) -> Fate:
         """Judge a run after which its job was put back into the queue."""
         run = info.earlier[job.restart] if job.restart < len(info.earlier) else None
         why = run.evidence or run.state if run else "its scheduler does not tell why"
-        ended = _dead(
-            f"{what}, run {job.restart}: put back into the queue; {why}", run.cause if run else None, whole_job=True
-        )
+        code = (run and run.cause) or PREEMPTED  # it had to make way, if nothing worse
+        ended = _dead(f"{what}, run {job.restart}: put back into the queue; {why}", code, whole_job=True)
+        if gone and run is None and self._accounts(job.cluster):
+            return replace(ended, state="unknown")  # about to come in
         # the next run begins only when nothing is left of this one; until then the beat is this one's
         return self._when_still(job, record, ended, STILL_S, gone=gone or info.phase == "running")
 
@@ -264,7 +277,7 @@ def _recorded(job: BatchJob, record: dict[str, Any] | None, what: str) -> Fate |
     if record is None or not record.get("settled") or record["restarts"] < job.restart:
         return None
     if record["restarts"] > job.restart:
-        return _dead(f"{what}, run {job.restart}: put back into the queue", whole_job=True)
+        return _dead(f"{what}, run {job.restart}: put back into the queue", PREEMPTED, whole_job=True)
     cause = record["cause"]
     if cause:
         return _dead(cause["evidence"], cause["code"], whole_job=True)

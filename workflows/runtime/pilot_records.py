@@ -112,9 +112,10 @@ def refresh(
                 if r["state"] != "ended"
             }
             continue
-        # of one that has ended only the accounts are wanted, where there are any
-        records = [r for r in records if not _is_settled(r, accounts=inquiry.accounting(cluster))]  # noqa: PLW2901
         try:
+            # of one that has ended only the accounts are wanted, where there are any
+            accounts = inquiry.accounting(cluster)
+            records = [r for r in records if not _is_settled(r, accounts=accounts)]  # noqa: PLW2901
             infos = inquiry.jobs(cluster, [r["job_id"] for r in records if r["job_id"]])
             by_name = inquiry.named(cluster, [r["pilot"] for r in records if not r["job_id"]])
         except SchedulerAwayError as error:
@@ -122,6 +123,9 @@ def refresh(
             continue
         for record in records:
             info = infos.get(record["job_id"]) if record["job_id"] else by_name.get(record["pilot"])
+            if info and info.is_hearsay:
+                found.away[cluster] = info.evidence
+                continue
             changes = _told(record, info) if info else _missed(record, watch, found)
             _write(database, record, changes, found, dry_run=dry_run)
     return found

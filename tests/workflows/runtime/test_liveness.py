@@ -264,7 +264,7 @@ def test_the_living_of_this_host_live_whatever_a_scheduler_says(post: Post):
 
 def test_the_dead_of_this_host_are_dead_of_what_ended_their_job(post: Post, gone: ProcessName):
     post.pilot()
-    post.scheduler.say("81", "ended", "TIMEOUT", cause=101, evidence="TIMEOUT on c1")
+    post.scheduler.say("81", "ended", "TIMEOUT", cause=101, evidence="TIMEOUT on c1", source="sacct")
     fate = post.fate(gone)
     assert (fate.state, fate.code) == ("dead", 101), "at once: the pid is proof enough"
 
@@ -283,8 +283,27 @@ def test_the_cause_comes_in_while_it_is_waited_for(post: Post, gone: ProcessName
     post.scheduler.say("81", "running", "COMPLETING", ending=True)
     assert post.fate(gone).state == "unknown"
     post.now_s += SETTLE_S / 2
-    post.scheduler.say("81", "ended", "CANCELLED", cause=105, evidence="CANCELLED by ada")
+    post.scheduler.say("81", "ended", "CANCELLED", cause=105, evidence="CANCELLED by ada", source="sacct")
     assert post.fate(gone).code == 105
+
+
+def test_who_cancelled_it_is_waited_for_but_not_for_long(post: Post, gone: ProcessName):
+    """Accounting is a second behind the queue; should it not answer at all, the queue's word must do."""
+    post.scheduler.say("81", "ended", "CANCELLED", cause=105, evidence="CANCELLED", source="squeue")
+    assert post.fate(gone).state == "unknown"
+    post.now_s += SETTLE_S
+    fate = post.fate(gone)
+    assert (fate.state, fate.code, fate.whole_job) == ("dead", 105, True)
+    post.scheduler.say("81", "ended", "CANCELLED", cause=105, evidence="CANCELLED by ada", source="sacct")
+    assert "by ada" in post.fate(gone).evidence
+
+
+def test_hearsay_proves_nothing(post: Post):
+    """What accounting still says, or nobody, while slurmctld is silent."""
+    post.pilot()
+    for source in ("", "sacct, slurmctld does not answer"):
+        post.scheduler.say("81", "queued", "UNKNOWN", source=source)
+        assert set(post.over(elsewhere(), 300.0)) == {"unknown"}
 
 
 def test_the_dead_are_dead_in_the_end_if_nobody_says_of_what(post: Post, gone: ProcessName):

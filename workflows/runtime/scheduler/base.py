@@ -130,6 +130,11 @@ class JobInfo:
     ending: bool = False
     earlier: tuple[JobInfo, ...] = ()
 
+    @property
+    def is_hearsay(self) -> bool:
+        """Whether nobody vouches for it now: it had not ended when last heard of, and its controller is silent."""
+        return self.phase != "ended" and self.source not in {"squeue", "sacct", "scontrol"}
+
 
 class Scheduler(Protocol):
     """A scheduler; every method raises :class:`SchedulerAwayError` if it does not answer in time."""

@@ -51,19 +51,16 @@ class Inquiry:
             If there is no such cluster.
         """
         wanted = set(job_ids)
-        scheduler = self.schedulers[cluster]
+        self._raise_if_away(cluster)
         answer = self._answers.get(cluster)
         if answer is None or time.monotonic() - answer.at > self.fresh_s:
             answer = self._answers[cluster] = _Answer(time.monotonic())
-        if answer.away:
-            raise SchedulerAwayError(answer.away)
         missing = sorted(wanted - answer.jobs.keys())
         if missing:
             try:
-                found = scheduler.jobs(missing)
-            except SchedulerError as error:  # refused is as good as silent: nothing may be concluded
-                self._answers[cluster] = _Answer(time.monotonic(), away=str(error) or "it does not answer")
-                raise SchedulerAwayError(str(error)) from error
+                found = self.schedulers[cluster].jobs(missing)
+            except SchedulerError as error:
+                raise self._now_away(cluster, error) from error
             answer.jobs |= {job_id: found.get(job_id) for job_id in missing}
         return {job_id: info for job_id in wanted if (info := answer.jobs[job_id]) is not None}
 
@@ -78,16 +75,35 @@ class Inquiry:
             If there is no such cluster.
         """
         wanted = sorted(set(names))
-        answer = self._answers.get(cluster)
-        if answer is not None and answer.away and time.monotonic() - answer.at <= self.fresh_s:
-            raise SchedulerAwayError(answer.away)
+        self._raise_if_away(cluster)
         try:
             return self.schedulers[cluster].named(wanted) if wanted else {}
         except SchedulerError as error:
-            self._answers[cluster] = _Answer(time.monotonic(), away=str(error) or "it does not answer")
-            raise SchedulerAwayError(str(error)) from error
+            raise self._now_away(cluster, error) from error
 
     def accounting(self, cluster: str) -> bool:
-        """Tell whether a cluster keeps accounts; ``False`` also for one that is not in the cluster file."""
-        scheduler = self.schedulers.get(cluster)
-        return scheduler is not None and scheduler.accounting
+        """Tell whether a cluster keeps accounts.
+
+        Raises
+        ------
+        SchedulerAwayError
+            If it was never asked before, and does not answer.
+        KeyError
+            If there is no such cluster.
+        """
+        self._raise_if_away(cluster)
+        try:
+            return self.schedulers[cluster].accounting
+        except SchedulerError as error:
+            raise self._now_away(cluster, error) from error
+
+    def _raise_if_away(self, cluster: str) -> None:
+        answer = self._answers.get(cluster)
+        if answer is not None and answer.away and time.monotonic() - answer.at <= self.fresh_s:
+            raise SchedulerAwayError(answer.away)
+
+    def _now_away(self, cluster: str, error: SchedulerError) -> SchedulerAwayError:
+        # refused is as good as silent: nothing may be concluded
+        said = str(error) or "it does not answer"
+        self._answers[cluster] = _Answer(time.monotonic(), away=said)
+        return SchedulerAwayError(said)
