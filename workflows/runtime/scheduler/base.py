@@ -104,7 +104,7 @@ class JobInfo:
     reason : str
         Why it waits.
     source : str
-        Which command said so: ``squeue``, ``sacct``, ``scontrol``.
+        Which command said so: ``squeue``, or ``sacct``, with ", slurmctld does not answer" after it where that was so.
     ending : bool
         Whether its processes are being ended: they may still live, and it has not ended yet.
     earlier : tuple of JobInfo
@@ -147,6 +147,9 @@ class Scheduler(Protocol):
 
     def cancel(self, job_ids: Sequence[str]) -> None:
         """Cancel jobs; those that have ended are passed over."""
+
+    def drain(self, job_ids: Sequence[str]) -> None:
+        """Ask running jobs to begin nothing more (SIGUSR1 to their command); those that have ended are passed over."""
 
     def jobs(self, job_ids: Sequence[str]) -> dict[str, JobInfo]:
         """Tell what is known of jobs, by id; those that it knows nothing of (any more) are left out."""

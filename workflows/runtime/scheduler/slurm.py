@@ -115,13 +115,18 @@ class SlurmScheduler:
             If it is refused: somebody else's job.
         SchedulerAwayError
         """
-        for batch in _batches(job_ids):
-            answer = self.commands.run("scancel", *batch)
-            complaints = [
-                line for line in answer.stderr.splitlines() if "error" in line and not _ENDED_ALREADY.search(line)
-            ]
-            if complaints:
-                raise SchedulerError(f"scancel: {'; '.join(complaints)}")
+        self._signal(job_ids)
+
+    def drain(self, job_ids: Sequence[str]) -> None:
+        """Ask running jobs to begin nothing more; those that have ended are passed over.
+
+        Raises
+        ------
+        SchedulerError
+            If it is refused: somebody else's job.
+        SchedulerAwayError
+        """
+        self._signal(job_ids, "--signal=USR1", "--batch")
 
     # -- questions ----------------------------------------------------------------------------------------------------
 
@@ -190,6 +195,15 @@ class SlurmScheduler:
         return {name: infos[job_id] for name, job_id in newest.items() if job_id in infos}
 
     # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _signal(self, job_ids: Sequence[str], *words: str) -> None:
+        for batch in _batches(job_ids):
+            answer = self.commands.run("scancel", *words, *batch)
+            complaints = [
+                line for line in answer.stderr.splitlines() if "error" in line and not _ENDED_ALREADY.search(line)
+            ]
+            if complaints:
+                raise SchedulerError(f"scancel: {'; '.join(complaints)}")
 
     def _sbatch(self, request: JobRequest, mode: str) -> str:
         words = slurm_script.options(request)
