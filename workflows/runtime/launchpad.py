@@ -11,24 +11,41 @@ import time
 import traceback
 import uuid
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from fireworks import LaunchPad
+from fireworks import Firework, LaunchPad
 from fireworks.core.launchpad import LockedWorkflowError
 from pymongo import DESCENDING
 from pymongo.errors import ConnectionFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from fireworks import Firework, FWAction, Workflow
+    from fireworks import FWAction, Workflow
 
 CLAIMED_BY = "claimed_by"
 """Field of a RESERVED firework: who is about to run it. FireWorks drops it when it writes the launch."""
 
 _LOCK_PATIENCE_S = 300.0  # as FireWorks' WFLOCK_EXPIRATION_SECS
-_CHOICES = 8
+_CHOICES = 256
+_LOOK_AGAIN_S = 1.0
+_LOOKING_SHARE = 0.1
+"""How much of a worker's time may go into looking for work: a look costs a server more, the more is READY."""
+
+
+_TAKEN = "the lock of this workflow was taken from us"
+
+
+@dataclass
+class _Choices:
+    """Fireworks that were READY when last looked."""
+
+    query: dict[str, Any]
+    fw_ids: list[int]
+    until: float
+    """Until when they need no second look, monotonic s."""
 
 
 class DatabaseAway(BaseException):
@@ -56,8 +73,9 @@ class CampaignLaunchPad(LaunchPad):  # type: ignore[misc]  # FireWorks ships no 
 
     owner: str
     """Name of this process, see :class:`workflows.runtime.identity.ProcessName`."""
-    _token: str | None = None
+    _held: dict[str, Any] | None = None
     _claimed: Firework | None = None
+    _choices: _Choices | None = None
 
     @classmethod
     def signed(cls, launchpad: LaunchPad, owner: str) -> CampaignLaunchPad:
@@ -84,21 +102,35 @@ class CampaignLaunchPad(LaunchPad):  # type: ignore[misc]  # FireWorks ships no 
         Firework or None
             ``None`` if nothing is READY.
         """
-        wanted = {**query, "state": "READY"}
-        order = [("spec._priority", DESCENDING)]
         passed_over: list[int] = []
-        while found := list(self.fireworks.find(wanted, {"fw_id": 1, "spec._priority": 1}, sort=order, limit=_CHOICES)):
-            # workers that look at the same time try them in different orders, so that few claims are lost
-            random.shuffle(found)
-            found.sort(key=lambda fw: -(fw.get("spec", {}).get("_priority") or 0))
-            for fw_id in [fw["fw_id"] for fw in found]:
+        while choices := self._look(query, passed_over):
+            while choices.fw_ids:
+                fw_id = choices.fw_ids.pop(0)
                 if not self.workflows.find_one({"nodes": fw_id}, {"_id": 1}):
                     passed_over.append(fw_id)
                 elif claimed := self._claim(fw_id):
                     self._claimed = claimed
                     return claimed
-            wanted["fw_id"] = {"$nin": passed_over}
         return None
+
+    def _look(self, query: dict[str, Any], passed_over: list[int]) -> _Choices | None:
+        """Give what may be claimed, the most urgent first: as last seen, if that is recent enough."""
+        kept = self._choices
+        if kept is not None and kept.fw_ids and kept.query == query and time.monotonic() < kept.until:
+            return kept
+        begun = time.monotonic()
+        wanted = {**query, "state": "READY"}
+        if passed_over:
+            wanted = {"$and": [wanted, {"fw_id": {"$nin": passed_over}}]}
+        order = [("spec._priority", DESCENDING)]
+        found = list(self.fireworks.find(wanted, {"fw_id": 1, "spec._priority": 1}, sort=order, limit=_CHOICES))
+        # workers that look at the same time try them in different orders, so that few claims are lost
+        random.shuffle(found)
+        found.sort(key=lambda fw: -(fw.get("spec", {}).get("_priority") or 0))
+        took_s = time.monotonic() - begun
+        until = time.monotonic() + max(_LOOK_AGAIN_S, took_s / _LOOKING_SHARE)
+        self._choices = _Choices(query, [fw["fw_id"] for fw in found], until)
+        return self._choices if found else None
 
     def _get_a_fw_to_run(
         self, query: dict[str, Any] | None = None, fw_id: int | None = None, checkout: bool = True
@@ -111,12 +143,11 @@ class CampaignLaunchPad(LaunchPad):  # type: ignore[misc]  # FireWorks ships no 
 
     def _claim(self, fw_id: int) -> Firework | None:
         mine = {"state": "RESERVED", "updated_on": datetime.now(UTC), CLAIMED_BY: self.owner}
-        if not self.fireworks.find_one_and_update(
-            {"fw_id": fw_id, "state": "READY"}, {"$set": mine}, projection={"fw_id": 1}
-        ):
+        # not findAndModify: the embedded server scans for it, and is many times slower among thousands
+        if not self.fireworks.update_one({"fw_id": fw_id, "state": "READY"}, {"$set": mine}).modified_count:
             return None
         try:
-            firework = self.get_fw_by_id(fw_id)
+            firework = self._load(fw_id)
         except ConnectionFailure:
             raise
         except Exception:  # noqa: BLE001 - any code of any task may be imported here
@@ -134,6 +165,13 @@ class CampaignLaunchPad(LaunchPad):  # type: ignore[misc]  # FireWorks ships no 
             return None
         return firework if self._check_fw_for_uniqueness(firework) else None
 
+    def _load(self, fw_id: int) -> Firework:
+        """Load a firework; most have no launches to load with it."""
+        document = self.fireworks.find_one({"fw_id": fw_id})
+        if document is None or document["launches"] or document["archived_launches"]:
+            return self.get_fw_by_id(fw_id)
+        return Firework.from_dict(document)
+
     # -- locks --------------------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -147,21 +185,19 @@ class CampaignLaunchPad(LaunchPad):  # type: ignore[misc]  # FireWorks ships no 
         ValueError
             If the firework has no workflow.
         """
-        token = uuid.uuid4().hex
+        held = {"nodes": fw_id, "locked.token": uuid.uuid4().hex}
         deadline = time.monotonic() + patience_s
         pause = 0.02
-        while not self.workflows.find_one_and_update(
-            {"nodes": fw_id, "locked": {"$exists": False}},
-            {"$set": {"locked": {"by": self.owner, "token": token}}},
-            projection={"_id": 1},
-        ):
+        while not self.workflows.update_one(
+            {"nodes": fw_id, "locked": {"$exists": False}}, {"$set": {"locked": self._signature(held)}}
+        ).modified_count:
             if not self.workflows.find_one({"nodes": fw_id}, {"_id": 1}):
                 raise ValueError(f"firework {fw_id} has no workflow")
             if time.monotonic() > deadline:
                 raise LockedWorkflowError(f"the workflow of firework {fw_id} is locked by somebody else")
             time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no cryptography
             pause = min(1.0, pause * 1.5)
-        with self._holding(token):
+        with self._holding(held):
             yield
 
     @contextmanager
@@ -173,34 +209,43 @@ class CampaignLaunchPad(LaunchPad):  # type: ignore[misc]  # FireWorks ships no 
         workflow : dict
             Its document, with ``_id``, ``locked`` and ``updated_on`` as observed.
         """
-        token = uuid.uuid4().hex
+        held = {"_id": workflow["_id"], "locked.token": uuid.uuid4().hex}
         observed = {name: workflow[name] for name in ("_id", "locked", "updated_on")}
-        if not self.workflows.find_one_and_update(
-            observed, {"$set": {"locked": {"by": self.owner, "token": token}}}, projection={"_id": 1}
-        ):
+        if not self.workflows.update_one(observed, {"$set": {"locked": self._signature(held)}}).modified_count:
             yield False
             return
-        with self._holding(token):
+        with self._holding(held):
             yield True
 
+    def _signature(self, held: dict[str, Any]) -> dict[str, str]:
+        return {"by": self.owner, "token": held["locked.token"]}
+
     @contextmanager
-    def _holding(self, token: str) -> Iterator[None]:
-        self._token = token
+    def _holding(self, held: dict[str, Any]) -> Iterator[None]:
+        self._held = held
         try:
             yield
         except (ConnectionFailure, DatabaseAway):
             # the update is half done: the lock stays, and marks the workflow for repair
-            self._token = None
+            self._held = None
             raise
-        except BaseException:
-            self._unlock(token)
-            raise
-        else:
-            self._unlock(token)
+        finally:
+            if self._held is not None:
+                self._held = None
+                self.workflows.update_one(held, {"$unset": {"locked": ""}})
 
-    def _unlock(self, token: str) -> None:
-        self._token = None
-        self.workflows.update_one({"locked.token": token}, {"$unset": {"locked": ""}})
+    def write_and_unlock(self, changes: dict[str, Any]) -> None:
+        """Change fields of the workflow whose lock is held and give the lock back, in one write.
+
+        Raises
+        ------
+        LockedWorkflowError
+            If the lock was taken from us.
+        """
+        update = {"$set": {**changes, "updated_on": datetime.now(UTC)}, "$unset": {"locked": ""}}
+        if not self.workflows.update_one(self._held or {}, update).matched_count:
+            raise LockedWorkflowError(_TAKEN)
+        self._held = None
 
     def _update_wf(self, wf: Workflow, updated_ids: list[int]) -> None:
         """Write changed fireworks and then the workflow document, the latter only while the lock is still ours.
@@ -210,18 +255,34 @@ class CampaignLaunchPad(LaunchPad):  # type: ignore[misc]  # FireWorks ships no 
         LockedWorkflowError
             If the lock was taken from us; what we had to add is done again by repair, from the stored launch.
         """
-        if self._token is None:
+        if self._held is None:
             super()._update_wf(wf, updated_ids)
             return
         old_new = self._upsert_fws([wf.id_fw[fw_id] for fw_id in updated_ids])
         wf._reassign_ids(old_new)  # noqa: SLF001 - FireWorks has no public way
         document = wf.to_db_dict()
-        document["locked"] = {"by": self.owner, "token": self._token}
-        if not self.workflows.find_one_and_replace({"locked.token": self._token}, document, projection={"_id": 1}):
-            raise LockedWorkflowError("the lock of this workflow was taken from us")
+        document["locked"] = self._signature(self._held)
+        if not self.workflows.replace_one(self._held, document).matched_count:
+            raise LockedWorkflowError(_TAKEN)
+
+    def _upsert_fws(self, fws: list[Firework], reassign_all: bool = False) -> dict[int, int]:
+        """Write fireworks, one after another by id; as FireWorks, but found by their index on any server."""
+        if reassign_all:
+            old_new: dict[int, int] = super()._upsert_fws(fws, reassign_all=True)
+            return old_new
+        old_new = {}
+        for fw in sorted(fws, key=lambda fw: fw.fw_id):
+            if fw.fw_id < 0:
+                old_new[fw.fw_id] = fw.fw_id = self.get_new_fw_id()
+            self.fireworks.replace_one({"fw_id": fw.fw_id}, fw.to_db_dict(), upsert=True)
+        return old_new
 
     def _refresh_wf(self, fw_id: int) -> None:
-        """Bring a firework's state into its workflow and act on it, under a signed lock.
+        """Bring a firework's state into its workflow and act on it, under a signed lock."""
+        self.refreshed(fw_id, self.refresh)
+
+    def refreshed(self, fw_id: int, refresh: Callable[[int], None]) -> None:
+        """Refresh a firework's workflow in a way of the caller's, and treat what goes wrong as FireWorks does.
 
         Raises
         ------
@@ -231,7 +292,7 @@ class CampaignLaunchPad(LaunchPad):  # type: ignore[misc]  # FireWorks ships no 
             As FireWorks: if the stored action can't be applied, which fizzles the firework.
         """
         try:
-            self.refresh(fw_id)
+            refresh(fw_id)
         except LockedWorkflowError:
             self.m_logger.warning("fw_id %s: its workflow is locked; repair will refresh it", fw_id)
         except ConnectionFailure as error:
@@ -244,8 +305,12 @@ class CampaignLaunchPad(LaunchPad):  # type: ignore[misc]  # FireWorks ships no 
     def refresh(self, fw_id: int, patience_s: float = _LOCK_PATIENCE_S) -> None:
         """Refresh a firework's workflow; like ``_refresh_wf``, but errors come as they are."""
         with self.locked(fw_id, patience_s):
-            workflow = self.get_wf_by_fw_id_lzyfw(fw_id)
-            self._update_wf(workflow, workflow.refresh(fw_id))
+            self.refresh_locked(fw_id)
+
+    def refresh_locked(self, fw_id: int) -> None:
+        """Refresh a firework's workflow, whose lock is held, as FireWorks does."""
+        workflow = self.get_wf_by_fw_id_lzyfw(fw_id)
+        self._update_wf(workflow, workflow.refresh(fw_id))
 
     # -- launches that are over without a result ----------------------------------------------------------------------
 
@@ -289,8 +354,7 @@ class CampaignLaunchPad(LaunchPad):  # type: ignore[misc]  # FireWorks ships no 
                         {"$pull": {"launches": launch_id}, "$addToSet": {"archived_launches": launch_id}},
                     )
                 if fw.get("state") == "RUNNING":  # refresh would make READY what somebody has claimed
-                    workflow = self.get_wf_by_fw_id_lzyfw(fw_id)
-                    self._update_wf(workflow, workflow.refresh(fw_id))
+                    self.refresh_locked(fw_id)
         except (LockedWorkflowError, ValueError):
             return False
         return True

@@ -20,14 +20,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fireworks import FWorker
-from fireworks.core.rocket import Rocket
 from pymongo.errors import ConnectionFailure
 
 from workflows.runtime.capacity import Ledger
 from workflows.runtime.claims import Claims, PackedClaims
+from workflows.runtime.crew import STARTED_BY, kill_started
 from workflows.runtime.identity import ProcessName
 from workflows.runtime.launchpad import CampaignLaunchPad, DatabaseAway
 from workflows.runtime.repair import Repairer
+from workflows.runtime.rocket import run_claimed
 from workflows.runtime.store import open_store_from_files
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class JobRunner:
         directory = self._directory(firework)
         # a launch lives in a directory of its own, which FireWorks takes from the process; nothing else runs in it
         with contextlib.chdir(directory):
-            state = Rocket(self.launchpad, self.fworker, firework.fw_id).run()
+            state = run_claimed(self.launchpad, self.fworker, firework)
         with contextlib.suppress(OSError):
             directory.rmdir()  # only if the job left nothing in it
         return state
@@ -199,6 +200,7 @@ def _watch_parent(parent: int, stop: threading.Event) -> None:
         time.sleep(_ORPHAN_CHECK_S)
     stop.set()
     time.sleep(_ORPHAN_GRACE_S)
+    kill_started(os.environ.get(STARTED_BY, "-"))
     os.killpg(0, signal.SIGKILL)
 
 
