@@ -46,9 +46,12 @@ def explain(error: BaseException) -> str:
 _OURS = {
     "workflows.spec_file": ("SpecError",),
     "workflows.runtime.settings": ("StoreError",),
+    "workflows.runtime.cluster_file": ("ClusterFileError",),
+    "workflows.runtime.scheduler.base": ("SchedulerError",),
     "workflows.campaign": ("LaunchRefusedError",),
     "workflows.ledger": ("NoSuchCampaignError",),
     "workflows.monitor.selector": ("SelectorError",),
+    "workflows.monitor.rerun.settings": ("SettingError",),
     "workflows.report.collect": ("ReportError",),
     "workflows.reference": ("ReferenceSetError",),
     "workflows.causes": ("CausedError",),

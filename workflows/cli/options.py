@@ -67,6 +67,14 @@ Query = Annotated[
         rich_help_panel=_WHAT,
     ),
 ]
+Clusters = Annotated[
+    Path | None,
+    typer.Option(
+        "--clusters",
+        help="The cluster file (default: NUCLEATE_CLUSTERS, or clusters.yaml beside the config file).",
+        metavar="FILE",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from workflows.monitor.status import Status
+    from workflows.runtime.scheduler.base import Scheduler
     from workflows.runtime.worker import WorkResult
 
 Processes = Annotated[
@@ -120,21 +121,44 @@ def reconcile(
     directory: options.Directory = None,
     campaign: options.CampaignName = None,
     store: options.StoreName = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(help="Ask only this cluster's scheduler (default: all in the cluster file).", metavar="NAME"),
+    ] = None,
+    clusters: options.Clusters = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be mended.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Find what crashes left behind, mend it, and tell what was done. Workers do the same when they start."""
+    """Find what dead processes left behind, mend it, and tell what became of them.
+
+    Processes of this host are known by their pids, those of batch jobs by the schedulers in the cluster file. What
+    can't be judged is listed and left alone. `nucleate submit --watch` does the same all the time; workers do it for
+    their own host when they start.
+    """
     with open_campaign(directory, campaign, store) as opened:
         from workflows.monitor.reconcile import reconcile as mend
         from workflows.rounds import repair_claims
 
         hooks = [] if dry_run else [repair_claims]
-        found = mend(opened.store, opened.name, dry_run=dry_run, extra=hooks)
+        schedulers = _schedulers(clusters, cluster)
+        found = mend(opened.store, opened.name, dry_run=dry_run, extra=hooks, schedulers=schedulers)
     if as_json:
         output.print_json(found.as_dict())
         return
     for line in found.lines():
         output.say(line)
+
+
+def _schedulers(path: Path | None, cluster: str | None) -> dict[str, Scheduler]:
+    """Make the schedulers to ask; none where there is no cluster file and nobody has asked for one."""
+    from workflows.runtime.cluster_file import CLUSTERS, cluster_named, clusters_path, load_clusters
+    from workflows.runtime.scheduler.known import scheduler_of, schedulers_of
+
+    found = clusters_path(path)
+    if path is None and cluster is None and CLUSTERS not in os.environ and not found.exists():
+        return {}
+    known = load_clusters(found)
+    return {cluster: scheduler_of(cluster_named(known, cluster, found))} if cluster else schedulers_of(known)
 
 
 def demo(

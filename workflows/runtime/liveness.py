@@ -234,7 +234,7 @@ class Liveness:
             return Fate("alive", f"{what} is {info.phase} ({info.state})")
         left = "" if info.cause else ", and this launch had left no result"
         ended = _dead(f"{what}: {info.evidence or info.state}{left}", info.cause, whole_job=True)
-        if gone and info.source != "sacct" and self._accounts(job.cluster):
+        if gone and not info.source.startswith("sacct") and self._accounts(job.cluster):
             return replace(ended, state="unknown")  # who cancelled it, say, is about to come in
         return self._when_still(job, record, ended, FORGOTTEN_S if info.cause == NODE_FAILURE else STILL_S, gone=gone)
 
