@@ -48,6 +48,7 @@ _OURS = {
     "workflows.runtime.settings": ("StoreError",),
     "workflows.runtime.cluster_file": ("ClusterFileError",),
     "workflows.runtime.scheduler.base": ("SchedulerError",),
+    "workflows.runtime.lease": ("LeaseError",),
     "workflows.campaign": ("LaunchRefusedError",),
     "workflows.ledger": ("NoSuchCampaignError",),
     "workflows.monitor.selector": ("SelectorError",),

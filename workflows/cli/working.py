@@ -138,8 +138,9 @@ def reconcile(
     with open_campaign(directory, campaign, store) as opened:
         from workflows.monitor.reconcile import reconcile as mend
         from workflows.rounds import repair_claims
+        from workflows.runtime.reservation import repair_reservations
 
-        hooks = [] if dry_run else [repair_claims]
+        hooks = [] if dry_run else [repair_claims, repair_reservations]
         schedulers = _schedulers(clusters, cluster)
         found = mend(opened.store, opened.name, dry_run=dry_run, extra=hooks, schedulers=schedulers)
     if as_json:

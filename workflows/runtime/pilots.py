@@ -18,6 +18,7 @@ from workflows.runtime.order import Order
 from workflows.runtime.pilot_records import refresh
 from workflows.runtime.planning import Plan, plan
 from workflows.runtime.queues import Queues, Spending, bad_nodes, read_queues, room_on, spending
+from workflows.runtime.reservation import pin, plan_reservations, release
 from workflows.runtime.scheduler.base import SchedulerAwayError, SchedulerError
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from workflows.runtime.cluster import PilotKind
     from workflows.runtime.lease import Lease
     from workflows.runtime.place import Place
+    from workflows.runtime.planning import Room
+    from workflows.runtime.reservation import Reserved
     from workflows.runtime.scheduler.base import Scheduler
     from workflows.runtime.scheduler.inquiry import Inquiry
 
@@ -80,8 +83,13 @@ class Turn:
     @property
     def needs_somebody(self) -> bool:
         """Whether work is left that this can't put right."""
-        over_budget = bool(self.plan.held) and self.active == 0
-        return bool(self.refused or self.aside or self.plan.unfit or over_budget)
+        return bool(self.refused or self.aside or self.plan.unfit or self.is_out_of_hours)
+
+    @property
+    def is_out_of_hours(self) -> bool:
+        """Whether work is left, nothing is in the queues, and core-hours are all that is wanting."""
+        held = self.plan.held.values()
+        return bool(held) and self.active == 0 and all("core-hours" in why for why in held)
 
 
 class Submitter:
@@ -119,7 +127,7 @@ class Submitter:
 
     # -- turns --------------------------------------------------------------------------------------------------------
 
-    def turn(self, *, dry_run: bool = False, retry: bool = False) -> Turn:
+    def turn(self, *, dry_run: bool = False, retry: bool = False, reserve: bool = False) -> Turn:
         """Look, plan, submit and cancel.
 
         Parameters
@@ -128,6 +136,8 @@ class Submitter:
             Only plan.
         retry : bool
             Try kinds again that are set aside.
+        reserve : bool
+            One job for each READY firework, of its size.
 
         Raises
         ------
@@ -135,39 +145,52 @@ class Submitter:
             If another process is submitting there, or took over.
         """
         if dry_run:
-            return self._planned(retry=retry)
+            made, room = self._look(retry=retry)
+            self._plan(made, room, reserve=reserve)
+            return made
         with self.lease.held(LEASE_PATIENCE_S):
             away = self._mend()
+            release(self.database, self.campaign)
+            made, room = self._look(retry=retry)
             if away:
-                made = self._planned(retry=retry)
-                made.away, made.plan = away, Plan()
+                made.away = away
                 return made
-            made = self._planned(retry=retry)
-            for new in made.plan.submit:
-                if new.kind in made.refused or made.away:
-                    continue
-                kind = self.place.cluster.pilots[new.kind].model_copy(update={"minutes": new.minutes})
-                self._submit(made, new.kind, kind)
+            for reserved in self._plan(made, room, reserve=reserve):
+                self._submit_reserved(made, reserved)
+            for new in [] if reserve else made.plan.submit:
+                if new.kind not in made.refused and not made.away:
+                    kind = self.place.cluster.pilots[new.kind].model_copy(update={"minutes": new.minutes})
+                    self._hand_over(made, self._new_record(new.kind, kind), kind)
             self._cancel_surplus(made)
         return made
 
-    def _planned(self, *, retry: bool) -> Turn:
-        place, chosen = self.place, self.place.chosen
+    def _look(self, *, retry: bool) -> tuple[Turn, Room]:
+        """See what there is; nothing is planned yet."""
+        place = self.place
         queues = read_queues(self.database, self.campaign, place.clusters)
         money = spending(self.database, self.campaign, place.name, place.cluster, queues.pilots)
-        aside = {} if retry else {name: why for name in chosen if (why := self._refusals(name))}
-        usable = {name: kind for name, kind in chosen.items() if name not in aside}
+        aside = {} if retry else {name: why for name in place.chosen if (why := self._refusals(name))}
+        usable = {name: kind for name, kind in place.chosen.items() if name not in aside}
         room = room_on(self.database, place.name, place.cluster, usable, money.left)
+        return Turn(queues, money, aside=aside), room
+
+    def _plan(self, made: Turn, room: Room, *, reserve: bool) -> list[Reserved]:
+        """Plan a turn; gives the reservations, if that is what is wanted."""
+        place = self.place
+        usable = {name: kind for name, kind in place.chosen.items() if name not in made.aside}
+        over = not self._is_running()
+        if reserve and not over:
+            made.plan, reserved = plan_reservations(self.database, self.campaign, usable, room)
+            return reserved
         elsewhere = [
             kind
             for name, cluster in place.clusters.clusters.items()
             for kind_name, kind in cluster.pilots.items()
             if name != place.name or kind_name not in usable
         ]
-        over = not self._is_running()
-        demands = [] if over else queues.demands
-        made = plan(demands, queues.berths, usable, room, elsewhere=elsewhere, later=0 if over else queues.later)
-        return Turn(queues, money, aside=aside, plan=made)
+        demands, later = ([], 0) if over else (made.queues.demands, made.queues.later)
+        made.plan = plan(demands, made.queues.berths, usable, room, elsewhere=elsewhere, later=later)
+        return []
 
     def _is_running(self) -> bool:
         document = self.database.campaigns.find_one({"name": self.campaign}, {"state": 1})
@@ -221,7 +244,7 @@ class Submitter:
 
     # -- jobs ---------------------------------------------------------------------------------------------------------
 
-    def new_record(self, kind_name: str, kind: PilotKind, fw_id: int | None = None) -> Pilot:
+    def _new_record(self, kind_name: str, kind: PilotKind, fw_id: int | None = None) -> Pilot:
         """Store the record of a pilot that is about to be submitted, and write its order."""
         name = f"{self.campaign}-{self.place.name}-{kind_name}-{secrets.token_hex(3)}"
         record = Pilot(
@@ -248,8 +271,8 @@ class Submitter:
         ).write(self.place.home)
         return record
 
-    def hand_over(self, made: Turn, record: Pilot, kind: PilotKind) -> bool:
-        """Hand a recorded pilot to the scheduler and note what it says; tells whether it was taken."""
+    def _hand_over(self, made: Turn, record: Pilot, kind: PilotKind) -> None:
+        """Hand a recorded pilot to the scheduler and note what it says."""
         submitting = {"pilot": record.pilot, "state": "submitting"}
         request = self.place.request(record.pilot, kind, bad_nodes(self.database, self.place.name))
         self.lease.renew()
@@ -257,18 +280,24 @@ class Submitter:
             job_id = self.scheduler.submit(request)
         except SchedulerAwayError as error:
             made.away = str(error)  # it may have got through: the record stays, and the job is found by its name
-            return False
+            return
         except SchedulerError as error:
             made.refused[record.kind] = str(error)
             said = {"state": "refused", "scheduler_state": REFUSED, "message": str(error), "ended_at": now()}
             self.database.pilots.update_one(submitting, {"$set": said})
-            return False
+            return
         self.database.pilots.update_one(submitting, {"$set": {"state": "queued", "job_id": job_id}})
         made.submitted[record.pilot] = record.kind
-        return True
 
-    def _submit(self, made: Turn, kind_name: str, kind: PilotKind) -> None:
-        self.hand_over(made, self.new_record(kind_name, kind), kind)
+    def _submit_reserved(self, made: Turn, reserved: Reserved) -> None:
+        if made.away or reserved.name in made.refused:
+            return
+        record = self._new_record(reserved.name, reserved.kind, reserved.fw_id)
+        if not pin(self.database, reserved.fw_id, record.pilot):
+            self.database.pilots.delete_one({"pilot": record.pilot, "state": "submitting"})
+            return
+        self._hand_over(made, record, reserved.kind)
+        release(self.database, self.campaign)
 
     def _cancel_surplus(self, made: Turn) -> None:
         """Take back queued jobs for which there is no work; one that has begun meanwhile is left to end by itself."""

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from workflows.runtime.identity import CLUSTER, PILOT
 from workflows.runtime.order import PILOTS
 from workflows.runtime.scheduler.base import JobRequest, SchedulerAwayError, SchedulerError
-from workflows.runtime.scheduler.slurm import SlurmScheduler
 
 if TYPE_CHECKING:
     from workflows.runtime.cluster import Cluster, ClusterFile, PilotKind
@@ -79,11 +78,6 @@ class Place:
             requeue=True,
             extra=kind.extra,
         )
-
-
-def schedulers_of(clusters: ClusterFile) -> dict[str, Scheduler]:
-    """Make the schedulers of all clusters, by the clusters' names."""
-    return {name: SlurmScheduler(cluster.slurm_conf) for name, cluster in clusters.clusters.items()}
 
 
 def problems_of(place: Place, scheduler: Scheduler) -> list[str]:

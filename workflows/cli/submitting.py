@@ -1,0 +1,412 @@
+"""``submit``: batch jobs for a campaign, as many as there is work, limits and budget for."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from workflows.cli import options, output
+from workflows.cli.context import campaign_directory, open_campaign
+from workflows.cli.errors import LEFT, RefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from workflows.cli.context import Opened
+    from workflows.runtime.pilots import Turn
+    from workflows.runtime.place import Place
+
+
+def submit(
+    cluster: Annotated[
+        str, typer.Option("--cluster", help="A cluster, by its name in the cluster file.", metavar="NAME")
+    ],
+    directory: options.Directory = None,
+    kinds: Annotated[
+        list[str] | None,
+        typer.Option("--kind", help="Only pilots of this kind; may be repeated.", metavar="KIND"),
+    ] = None,
+    reserve: Annotated[
+        bool, typer.Option("--reserve", help="One job for each task that is ready, sized for it, instead of pilots.")
+    ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on until the campaign is done or its budget is spent.")
+    ] = False,
+    every: Annotated[float, typer.Option(help="Seconds between two turns of --watch.", min=1, max=3600)] = 15.0,
+    cancel: Annotated[
+        bool, typer.Option("--cancel", help="Take queued jobs back, and let running ones end their tasks.")
+    ] = False,
+    now: Annotated[bool, typer.Option("--now", help="With --cancel: end running jobs at once.")] = False,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Try kinds again that were set aside because the scheduler refused them.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be submitted.")] = False,
+    clusters: options.Clusters = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Put batch jobs (pilots) into a cluster's queue, as many as there is work, limits and budget for.
+
+    A pilot takes task after task until its wall-time ends or no work is left. Once, or for as long as the campaign
+    lasts: --watch also mends what dead jobs left behind. Ctrl-C stops the watch; jobs in the queue stay.
+    """
+    if now and not cancel:
+        raise RefusedError("--now goes with --cancel")
+    if cancel and (watch or reserve or dry_run):
+        raise RefusedError("--cancel goes alone: nothing is submitted in the same breath")
+    found = campaign_directory(directory)
+    _refuse_embedded(found)
+    from workflows.runtime.cluster_file import clusters_path, load_clusters
+
+    path = clusters_path(clusters)
+    known = load_clusters(path)
+    with open_campaign(found, None, None) as opened:
+        session = _Session(opened, cluster, path, tuple(kinds or ()), reserve=reserve)
+        session.settle_in(known)
+        if cancel:
+            _cancel(session, now_too=now, as_json=as_json)
+        elif watch:
+            _watch(session, every, retry=retry, as_json=as_json)
+        else:
+            _once(session, retry=retry, dry_run=dry_run, as_json=as_json)
+
+
+def _refuse_embedded(directory: Path) -> None:
+    """Refuse a store that only this host reaches, before it is even opened."""
+    from workflows.runtime.address import address_in
+    from workflows.runtime.settings import EMBEDDED
+
+    if address_in(directory).profile == EMBEDDED:
+        raise RefusedError(
+            "this campaign's store is the embedded one, for one host: nodes of a cluster can't reach it. Launch "
+            "it with a MongoDB (store: in campaign.yaml; docs/clusters.md tells how), or run it here: `nucleate work`"
+        )
+
+
+class _Session:
+    """One campaign on one cluster, for as long as the command runs."""
+
+    def __init__(self, opened: Opened, cluster: str, path: Path, kinds: tuple[str, ...], *, reserve: bool) -> None:
+        self.opened = opened
+        self.cluster = cluster
+        self.path = path
+        self.kinds = kinds
+        self.reserve = reserve
+        self.read: str = ""
+        self.checked = False
+
+    def settle_in(self, known: Any) -> None:
+        """Take over what the cluster file says."""
+        from workflows.rounds import repair_claims
+        from workflows.runtime.cluster_file import cluster_named
+        from workflows.runtime.identity import ProcessName
+        from workflows.runtime.launchpad import CampaignLaunchPad
+        from workflows.runtime.lease import Lease
+        from workflows.runtime.pilots import Submitter
+        from workflows.runtime.place import Place
+        from workflows.runtime.reconciling import Reconciler
+        from workflows.runtime.reservation import repair_reservations
+        from workflows.runtime.scheduler.known import schedulers_of
+
+        here = cluster_named(known, self.cluster, self.path)
+        owner = str(ProcessName.own())
+        store, name = self.opened.store, self.opened.name
+        assert self.opened.directory is not None  # noqa: S101 - opened by its directory
+        home = self.opened.directory.resolve()
+        if here.directory is not None:
+            home = (here.directory.expanduser() / name).absolute()
+            _make_home(store, home)
+        schedulers = schedulers_of(known)
+        self.place = Place(self.cluster, known, home, self.kinds)
+        self.scheduler = schedulers[self.cluster]
+        self.reconciler = Reconciler(
+            CampaignLaunchPad.signed(store.launchpad, owner),
+            schedulers,
+            campaign=name,
+            extra=[repair_claims, repair_reservations],
+        )
+        self.submitter = Submitter(
+            store.database,
+            name,
+            self.place,
+            self.scheduler,
+            Lease(store.database, f"submit to {self.cluster}", owner),
+            self.reconciler.inquiry,
+        )
+        self.read = _text(self.path)
+
+    def check(self) -> None:
+        """Refuse what can be refused before anything is submitted, with everything that is wrong.
+
+        Raises
+        ------
+        RefusedError
+        SchedulerAwayError
+            If the scheduler does not answer.
+        """
+        from workflows.runtime.place import problems_of
+
+        problems = problems_of(self.place, self.scheduler)
+        if problems:
+            raise RefusedError("\n".join(["nothing was submitted:", *(f"  {problem}" for problem in problems)]))
+        self.checked = True
+
+    def reload(self) -> str:
+        """Read the cluster file again if it has changed; gives what to say about that."""
+        from workflows.runtime.cluster_file import ClusterFileError, load_clusters
+
+        try:
+            if _text(self.path) == self.read:
+                return ""
+            self.settle_in(load_clusters(self.path))
+        except (ClusterFileError, OSError) as error:
+            self.read = _text(self.path)
+            return f"the cluster file has changed and can't be used, so what it said before holds: {error}"
+        self.checked = False
+        return "the cluster file has changed: read again"
+
+    @property
+    def state(self) -> str:
+        """The campaign's state."""
+        found = self.opened.store.database.campaigns.find_one({"name": self.opened.name}, {"state": 1})
+        return str((found or {}).get("state", "running"))
+
+
+def _make_home(store: Any, home: Path) -> None:
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    store.write_configs(home)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _once(session: _Session, *, retry: bool, dry_run: bool, as_json: bool) -> None:
+    session.check()
+    made = session.submitter.turn(dry_run=dry_run, retry=retry, reserve=session.reserve)
+    if as_json:
+        output.print_json(_as_dict(session, made, dry_run=dry_run))
+    else:
+        for line in _lines(session.place, made, dry_run=dry_run):
+            output.say(line)
+    if made.needs_somebody or made.away:
+        raise typer.Exit(LEFT)
+
+
+def _cancel(session: _Session, *, now_too: bool, as_json: bool) -> None:
+    ended, asked = session.submitter.cancel(now_too=now_too)
+    if as_json:
+        output.print_json({"campaign": session.opened.name, "cancelled": ended, "draining": asked})
+        return
+    for pilot in ended:
+        output.say(f"cancelled  {pilot}")
+    for pilot in asked:
+        output.say(f"draining   {pilot}: ends with its tasks")
+    if not ended and not asked:
+        output.say(f"campaign {session.opened.name} has no jobs in the queue of {session.cluster}")
+
+
+# --- watching ---------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _asked_to_stop() -> Iterator[threading.Event]:
+    """Let Ctrl-C and SIGTERM end the watch after the turn that is under way: what is half submitted gets its record."""
+    stop = threading.Event()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    in_main = threading.current_thread() is threading.main_thread()
+    for number in before if in_main else ():
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items() if in_main else ():
+            signal.signal(number, handler)
+
+
+def _watch(session: _Session, every: float, *, retry: bool, as_json: bool) -> None:
+    from pymongo.errors import ConnectionFailure
+
+    from workflows.runtime.launchpad import DatabaseAway
+    from workflows.runtime.lease import LeaseError
+    from workflows.runtime.scheduler.base import SchedulerAwayError
+
+    said = ""
+    told = _Teller(as_json=as_json)
+    _first_check(session)
+    with _asked_to_stop() as stop:
+        while not stop.is_set():
+            try:
+                if news := session.reload():
+                    told.note(news)
+                if not session.checked:
+                    session.check()
+                for repair in session.reconciler.run().repairs:
+                    told.note(f"mended: fw {repair.fw_id}: {repair.done}")
+                made = session.submitter.turn(retry=retry, reserve=session.reserve)
+                retry = False
+                said = told.turn(session, made, said)
+                why = _over(session, made)
+            except RefusedError as error:  # the changed file is wrong: what is in the queue goes on
+                told.note(str(error))
+                why = ""
+            except (SchedulerAwayError, LeaseError) as error:
+                told.note(str(error))
+                why = ""
+            except (ConnectionFailure, DatabaseAway) as error:
+                told.note(f"the store does not answer: {str(error).split(', Timeout')[0]}")
+                session.reconciler.forget()
+                why = ""
+            if why:
+                told.note(why)
+                if session.state == "running":
+                    raise typer.Exit(LEFT)
+                return
+            stop.wait(every)
+        told.note("stopped as asked; jobs in the queue stay, and the same command goes on")
+
+
+def _first_check(session: _Session) -> None:
+    """Refuse what is wrong from the start; a controller that is silent is waited for, where there is one at all."""
+    from workflows.runtime.scheduler.base import SchedulerAwayError
+
+    try:
+        session.check()
+    except SchedulerAwayError as error:
+        if "PATH" in str(error) or "slurm_conf" in str(error):
+            raise
+
+
+def _over(session: _Session, made: Turn) -> str:
+    """Say why the watch has nothing left to do; empty if it has."""
+    if made.active or made.away:
+        return ""
+    state = session.state
+    if state != "running":
+        return f"the campaign is {state}"
+    if made.spending.is_over:
+        return f"the budget is spent: {sum(made.spending.spent.values()):.2f} of {made.spending.budget:g} core-hours"
+    if made.is_out_of_hours:
+        return f"no job may be submitted any more: {next(iter(made.plan.held.values()))}"
+    if made.queues.ready and made.aside and set(made.aside) >= set(session.place.chosen):
+        return "every kind of pilot is set aside; `nucleate submit --retry` tries again"
+    return ""
+
+
+class _Teller:
+    """Tells what happens, once."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self.last = ""
+
+    def note(self, message: str) -> None:
+        """Tell something for people, unless it was just told."""
+        if message == self.last:
+            return
+        self.last = message
+        if self.as_json:
+            self._line({"event": "note", "message": message})
+        else:
+            output.say(f"{_clock()} {message}")
+        sys.stdout.flush()
+
+    def turn(self, session: _Session, made: Turn, before: str) -> str:
+        """Tell what a turn did, if anything is new."""
+        line = "; ".join(_lines(session.place, made))
+        if line != before:
+            if self.as_json:
+                self._line({"event": "turn", **_as_dict(session, made)})
+            else:
+                output.say(f"{_clock()} {line}")
+            sys.stdout.flush()
+            self.last = ""
+        return line
+
+    def _line(self, data: dict[str, Any]) -> None:
+        sys.stdout.write(json.dumps(data, ensure_ascii=False, default=str) + "\n")
+
+
+def _clock() -> str:
+    from datetime import datetime
+
+    return f"{datetime.now().astimezone():%H:%M:%S}"
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+
+
+def _lines(place: Place, made: Turn, *, dry_run: bool = False) -> list[str]:
+    """Say what a turn found and did."""
+    queues = made.queues
+    lines = [f"{queues.ready} {'task is' if queues.ready == 1 else 'tasks are'} ready, {queues.later} wait or run"]
+    lines.append(_queue_line(place, made))
+    if dry_run:
+        counts = _counts([new.kind for new in made.plan.submit])
+        lines.append(f"would submit {counts or 'nothing'}")
+        lines += [f"would cancel {pilot}: no work for it" for pilot in made.plan.surplus]
+    elif made.submitted:
+        lines.append(f"submitted {_counts(list(made.submitted.values()))}")
+    lines += [f"cancelled {pilot}: no work for it" for pilot in made.cancelled]
+    lines += [f"{kind}: refused: {said}" for kind, said in made.refused.items()]
+    lines += [f"{kind}: set aside, {said}; --retry tries again" for kind, said in made.aside.items()]
+    lines += [f"waits: {what}: {why}" for what, why in _few(made.plan.held)]
+    lines += [f"fits nowhere: {what}: {why}" for what, why in _few(made.plan.unfit)]
+    if made.away:
+        lines.append(f"the scheduler does not answer, so nothing was submitted: {made.away}")
+    spent = sum(made.spending.spent.values())
+    if made.spending.budget is not None:
+        lines.append(f"{spent:.2f} of {made.spending.budget:g} core-hours spent")
+    elif spent:
+        lines.append(f"{spent:.2f} core-hours spent")
+    return lines
+
+
+def _queue_line(place: Place, made: Turn) -> str:
+    here = [pilot for pilot in made.queues.pilots if pilot["cluster"] == place.name]
+    running = sum(pilot["state"] == "running" for pilot in here)
+    kinds = _counts([pilot["kind"] for pilot in here])
+    return f"on {place.name}: {running} running, {len(here) - running} queued{f' ({kinds})' if kinds else ''}"
+
+
+def _counts(names: Sequence[str]) -> str:
+    return ", ".join(f"{names.count(name)} {name}" for name in dict.fromkeys(names))
+
+
+def _few(items: dict[str, str], most: int = 5) -> list[tuple[str, str]]:
+    shown = list(items.items())[:most]
+    return [*shown, ("and", f"{len(items) - most} more")] if len(items) > most else shown
+
+
+def _as_dict(session: _Session, made: Turn, *, dry_run: bool = False) -> dict[str, Any]:
+    """Give a turn for ``--json``."""
+    return {
+        "campaign": session.opened.name,
+        "state": session.state,
+        "cluster": session.cluster,
+        "dry_run": dry_run,
+        "ready": made.queues.ready,
+        "later": made.queues.later,
+        "pilots": [
+            {name: pilot[name] for name in ("pilot", "cluster", "kind", "state", "job_id")}
+            for pilot in made.queues.pilots
+        ],
+        "plan": [vars(new) for new in made.plan.submit],
+        "submitted": made.submitted,
+        "cancelled": made.cancelled,
+        "refused": made.refused,
+        "set_aside": made.aside,
+        "held": made.plan.held,
+        "unfit": made.plan.unfit,
+        "core_hours": {"spent": made.spending.spent, "budget": made.spending.budget, "left": made.spending.left},
+        "scheduler": made.away or "answers",
+    }
