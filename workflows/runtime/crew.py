@@ -125,7 +125,12 @@ class Worker:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-        for process in psutil.process_iter():
-            with suppress(psutil.Error):  # gone, or somebody else's
-                if process.environ().get(STARTED_BY) == self.token:
-                    process.kill()
+        kill_started(self.token)
+
+
+def kill_started(token: str) -> None:
+    """Kill all other processes that a worker has started, by the mark that they inherit."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # gone, or somebody else's
+            if process.pid != os.getpid() and process.environ().get(STARTED_BY) == token:
+                process.kill()

@@ -2,8 +2,9 @@
 
 Usage: ``python -m workflows.runtime.pilot --directory DIR --pilot NAME``, with the pilot's order in ``DIR``.
 
-SIGTERM in the job's last minutes, or SIGUSR1 at any time, asks it to begin nothing more; SIGTERM before that means that
-the job is being cancelled, and what runs is given back at once, for the scheduler leaves seconds only.
+A scheduler's SIGTERM is a warning that the wall-time nears its end, which the pilot has counted itself; or the job is
+being cancelled: then all its processes get one, and what runs is given back at once, for seconds are left. SIGUSR1 and
+Ctrl-C ask it to begin nothing more.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import logging
 import os
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -55,12 +57,12 @@ _AT_ONCE_S = 10.0
 """A worker that dies so soon after it began a task has died of where it is."""
 _EARLY_WARNING_S = 75.0
 """s by which a scheduler may send its warning too early (SLURM: up to a minute)."""
+_ALL_ARE_TOLD_S = 0.3
 _LEAST_IDLE_S = 2.0
 _DRAINED_CHECK_S = 2.0
 _GROW_CHECK_S = 1.0
 _LEAST_CLOSING_S = 3.0
 _LONGEST_CLOSING_S = 30.0
-_FINAL_PATIENCE_S = 10.0
 
 
 class PilotSupervisor(Supervisor):
@@ -94,6 +96,9 @@ class PilotSupervisor(Supervisor):
         self.ledger = ledger
         self.terms = Terms.read(ledger.directory)
         self.cancelled = False
+        self._terminated: float | None = None
+        # nobody but who ends the whole job sends it anything
+        self._canary = subprocess.Popen([sys.executable, "-S", "-c", "import signal; signal.pause()"])
         self.cause: Cause | None = None
         self._bad: list[tuple[int, Cause]] = []
         self._failed: list[int] = []
@@ -107,9 +112,20 @@ class PilotSupervisor(Supervisor):
 
     def request_stop(self, number: int, _frame: Any = None) -> None:
         """Signal handler: only notes the wish."""
-        if not self.requests and number != signal.SIGUSR1:
-            self.cancelled = self.terms.seconds_left() > _EARLY_WARNING_S
-        super().request_stop(number)
+        if number == signal.SIGTERM:
+            self._terminated = time.monotonic()
+        else:
+            super().request_stop(number)
+
+    def _is_cancelled(self) -> bool:
+        """Tell a warning from the end: by whether all processes of the job were told, and by the time that is left."""
+        if self._terminated is not None and time.monotonic() - self._terminated >= _ALL_ARE_TOLD_S:
+            self._terminated = None
+            alone = self._canary.poll() is None
+            warned = alone and self.terms.seconds_left() <= _EARLY_WARNING_S
+            self.cancelled |= not warned
+            LOGGER.info("told to end: %s", "a warning" if warned else "the job is being cancelled")
+        return self.cancelled
 
     # -- what has ended -----------------------------------------------------------------------------------------------
 
@@ -154,6 +170,8 @@ class PilotSupervisor(Supervisor):
 
     def _reason_to_end(self, busy: bool) -> Reason | None:
         moment = time.monotonic()
+        if self._is_cancelled():
+            return "stopped"
         self._judge()
         if len(self._bad) >= BAD_IN_A_ROW:
             self._set_aside()
@@ -198,19 +216,23 @@ class PilotSupervisor(Supervisor):
             self._start(slot)
 
     def _stop_grace(self) -> float:
-        if self.cancelled:
+        if self._is_cancelled():
             return 0.0
         return max(_LEAST_IDLE_S, self.terms.end - self.terms.closing_s - time.monotonic())
 
     def _cause_of_end(self) -> int:
-        return _CANCELLED if self.cancelled or self.terms.seconds_left() > _EARLY_WARNING_S else _WALLTIME
+        return _WALLTIME if self.terms.seconds_left() <= 0 and not self.cancelled else _CANCELLED
 
     def why(self) -> str:
         """Give the reason of the end, in the word that goes into the record."""
-        if self.requests:
-            near = self.terms.seconds_left() <= _EARLY_WARNING_S
-            return "out_of_time" if near and not self.cancelled else "stopped"
+        if self.cancelled or self.requests:
+            return "stopped"
         return {"workers_die": "bad_state"}.get(self.result.reason, self.result.reason)
+
+    def close(self) -> None:
+        """End what is not a worker."""
+        self._canary.kill()
+        self._canary.wait()
 
 
 class Pulse(threading.Thread):
@@ -314,8 +336,11 @@ def run(directory: Path, order: Order) -> str:
         pulse = Pulse(store.database, supervisor)
         pulse.start()
         with handling(supervisor.request_stop, (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)):
-            result = supervisor.run()
-            pulse.over.set()
+            try:
+                result = supervisor.run()
+            finally:
+                pulse.over.set()
+                supervisor.close()
             end_record(store.database, supervisor, result)
         return supervisor.why()
 
