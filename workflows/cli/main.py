@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import warnings
@@ -110,8 +111,21 @@ def _usage(error: typer.TyperException) -> None:
     complain(f"{error.format_message()}{hint}")
 
 
+def _keep_private() -> None:
+    """Keep what this process and its children write from everybody else, whatever the shell's umask.
+
+    Campaigns lie on login nodes with many users; NUCLEATE_UMASK (octal, 027 lets the group read) says otherwise.
+    """
+    wanted = os.environ.get("NUCLEATE_UMASK", "077")
+    if not re.fullmatch("0?[0-7]{3}", wanted):
+        sys.stderr.write(f"nucleate: NUCLEATE_UMASK is {wanted!r} and must be three octal digits such as 027\n")
+        sys.exit(REFUSED)
+    os.umask(int(wanted, 8))
+
+
 def main() -> None:
     """Run the command line of this process and exit."""
+    _keep_private()
     if not sys.warnoptions:
         # What libraries warn their programmers of is nothing that a user could act on; `python -W` still shows it.
         warnings.simplefilter("ignore")
