@@ -16,6 +16,7 @@ from pymatgen.io.ase import AseAtomsAdaptor
 from workflows.report.collect import ReportData, ReportError, collect, finite
 from workflows.report.crystal import cif_of
 from workflows.report.json_report import jsonable
+from workflows.report.modes import as_asked
 from workflows.report.provenance import provenance_of
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ def write_whole(path: Path, text: str) -> None:
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             stream.write(text)
-        temporary.chmod(0o644)
+        temporary.chmod(as_asked(0o666))
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ from workflows.report.collect import ReportData, ReportError, collect
 from workflows.report.export import verdict_cif
 from workflows.report.html import render
 from workflows.report.json_report import report_json
+from workflows.report.modes import as_asked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,7 +74,7 @@ def write_data(data: ReportData, directory: Path, reference: Sequence[HullEntry]
                 (building / files[verdict.candidate]).write_text(verdict_cif(verdict), encoding="utf-8")
         (building / "report.json").write_text(report_json(data, files), encoding="utf-8")
         (building / "index.html").write_text(render(data, reference), encoding="utf-8")
-        building.chmod(0o755)
+        building.chmod(as_asked(0o777))
         _swap(building, target)
     finally:
         shutil.rmtree(building, ignore_errors=True)

@@ -195,6 +195,7 @@ def main() -> int:
     options = parser.parse_args()
     if os.fork():
         return 0  # whoever started us reaps this one at once; the supervisor belongs to init
+    os.umask(0o077)  # the database's own files too, whatever the shell says
     log_path = options.directory / "server.log"
     with contextlib.suppress(FileNotFoundError):
         if log_path.stat().st_size > LOG_LIMIT_BYTES:
