@@ -215,8 +215,9 @@ class Attempt(_Record):
     overrides: dict[str, Any] = Field(default_factory=dict)
     last_geometry: dict[str, Any] | None = None
     set_aside: bool = Field(
-        False, description="says nothing of its job: the node was to blame, or the job made room for another"
+        False, description="the node was to blame, not the task: counts against no budget of re-runs"
     )
+    replaced: bool = Field(False, description="a re-run had the job made anew: this one says nothing any more")
     asked: str | None = Field(None, description="sha256 of what a resumable job was asked: its Maker and arguments")
 
 

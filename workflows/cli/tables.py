@@ -44,6 +44,8 @@ def status_view(status: Status, most_rounds: int | None = None) -> RenderableTyp
     parts: list[RenderableType] = [head, _funnel(status, most_rounds), Text("")]
     parts += [_stages(opened) for opened in status.rounds if opened.state != "closed"]
     parts.append(_pace(status))
+    if status.pilots:
+        parts.append(_pilots(status))
     if status.running:
         parts.append(_running(status))
     if status.stuck:
@@ -51,46 +53,47 @@ def status_view(status: Status, most_rounds: int | None = None) -> RenderableTyp
     return Group(*parts)
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(
+def table(title: str, *columns: str) -> Table:
+    """Make an empty table in the look of all of them."""
+    made = Table(
         title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
     )
     for column in columns:
-        table.add_column(column)
-    return table
+        made.add_column(column)
+    return made
 
 
 def _funnel(status: Status, most_rounds: int | None) -> Table:
-    table = _table("Funnel", "round")
-    table.show_edge = False
+    shown = table("Funnel", "round")
+    shown.show_edge = False
     for name in _FUNNEL:
-        table.add_column(_SHORTER.get(name, name), justify="right")
+        shown.add_column(_SHORTER.get(name, name), justify="right")
     hidden = max(0, len(status.rounds) - most_rounds) if most_rounds else 0
     if hidden:
-        table.add_row(f"1-{hidden}", *["..."] * len(_FUNNEL), style="dim")
+        shown.add_row(f"1-{hidden}", *["..."] * len(_FUNNEL), style="dim")
     for r in status.rounds[hidden:]:
         label = str(r.number) if r.state == "closed" else f"{r.number} {r.state}"
-        table.add_row(label, *(str(getattr(r.summary, name)) for name in _FUNNEL))
+        shown.add_row(label, *(str(getattr(r.summary, name)) for name in _FUNNEL))
         if control := r.summary.control:
-            table.add_row("control", *(str(control.get(name, "")) for name in _FUNNEL), style="dim")
+            shown.add_row("control", *(str(control.get(name, "")) for name in _FUNNEL), style="dim")
     if len(status.rounds) > 1:
-        table.add_section()
-        table.add_row("all", *(str(status.totals[name]) for name in _FUNNEL), style="bold")
-    return table
+        shown.add_section()
+        shown.add_row("all", *(str(status.totals[name]) for name in _FUNNEL), style="bold")
+    return shown
 
 
 def _stages(opened: RoundStatus) -> Table:
     present = [state for state in _STATES if any(state in counts for counts in opened.stages.values())]
-    table = _table(f"Jobs of round {opened.number}", "stage")
+    shown = table(f"Jobs of round {opened.number}", "stage")
     for state in present:
-        table.add_column(state.lower(), justify="right", style="red" if state == "FIZZLED" else None)
-    table.add_column("candidates", justify="right")
+        shown.add_column(state.lower(), justify="right", style="red" if state == "FIZZLED" else None)
+    shown.add_column("candidates", justify="right")
     for stage, counts in opened.stages.items():
         # the jobs of a reference set are no candidates, and a verdict is what judge makes of one
         progress = opened.progress.get({"judge": "verify", "reference": ""}.get(stage, stage))
         told = "" if progress is None else f"{progress.done} of {progress.wanted}"
-        table.add_row(stage, *(str(counts.get(state, "")) for state in present), told)
-    return table
+        shown.add_row(stage, *(str(counts.get(state, "")) for state in present), told)
+    return shown
 
 
 def _pace(status: Status) -> Text:
@@ -101,26 +104,54 @@ def _pace(status: Status) -> Text:
         parts.append(f"{status.verdicts_per_hour:.1f} verified/h")
     if status.expected_end:
         parts.append(f"expected to end about {status.expected_end.astimezone():%a %H:%M}")
-    return Text("Pace: " + ", ".join(parts) if parts else "")
+    lines = ["Pace: " + ", ".join(parts)] if parts else []
+    if status.core_hours_spent or status.budget_hours is not None:
+        lines.append(_spent(status))
+    return Text("\n".join(lines))
+
+
+def _spent(status: Status) -> str:
+    told = f"Spent: {_hours(status.core_hours_spent)} core-h"
+    if status.budget_hours is not None:
+        left = max(0.0, status.budget_hours - status.core_hours_spent)
+        told += f" of {status.budget_hours:g}, {_hours(left)} left"
+    if len(status.core_hours) > 1 or "outside" not in status.core_hours:
+        told += f" ({', '.join(f'{name} {_hours(spent)}' for name, spent in status.core_hours.items())})"
+    return told
+
+
+def _hours(value: float) -> str:
+    return f"{value:.2f}" if value < 10 else f"{value:.0f}"
+
+
+def _pilots(status: Status) -> Table:
+    shown = table("Batch jobs", "cluster", "kind", "running", "cores", "queued", "tasks done", "why they wait")
+    for column in shown.columns[2:6]:
+        column.justify = "right"
+    for kind in status.pilots:
+        numbers = (kind.running, kind.cores, kind.queued, kind.tasks)
+        shown.add_row(kind.cluster, kind.kind, *map(str, numbers), kind.waits)
+    return shown
 
 
 def _running(status: Status, most: int = 12) -> Table:
-    table = _table("Running", "stage", "candidate", "worker", "for")
+    shown = table("Running", "stage", "candidate", "worker", "for")
     for task in status.running[:most]:
-        worker = f"{task.pid}@{task.host}" + ("" if task.alive is not False else " (gone)")
-        table.add_row(task.stage, task.candidate or "the round", worker, _span(task.seconds))
+        where = f"{task.cluster}:{task.job} {task.host}" if task.job and task.cluster else f"{task.pid}@{task.host}"
+        worker = where + ("" if task.alive is not False else " (gone)")
+        shown.add_row(task.stage, task.candidate or "the round", worker, _span(task.seconds))
     if len(status.running) > most:
-        table.add_row(f"... and {len(status.running) - most} more")
-    return table
+        shown.add_row(f"... and {len(status.running) - most} more")
+    return shown
 
 
 def _stuck(status: Status, most: int = 12) -> Table:
-    table = _table("Stuck", "what", "why", "what to do")
+    shown = table("Stuck", "what", "why", "what to do")
     for item in status.stuck[:most]:
-        table.add_row(item.what, item.why, item.remedy, style="red" if item.needs_somebody else "yellow")
+        shown.add_row(item.what, item.why, item.remedy, style="red" if item.needs_somebody else "yellow")
     if len(status.stuck) > most:
-        table.add_row(f"... and {len(status.stuck) - most} more")
-    return table
+        shown.add_row(f"... and {len(status.stuck) - most} more")
+    return shown
 
 
 def _span(seconds: float) -> str:
@@ -130,22 +161,45 @@ def _span(seconds: float) -> str:
 
 
 def failures_view(groups: Sequence[FailureGroup]) -> RenderableType:
-    """Lay out failures by cause."""
+    """Lay out failures by cause, with an example of each; and what a re-run of them would change."""
     if not groups:
         return Text("Nothing failed.")
-    table = _table("Failures by cause", "cause", "n", "stages", "rounds", "example", "a re-run")
+    shown = table("Failures by cause", "cause", "n", "stages", "rounds", "example")
+    shown.columns[1].justify = "right"
+    shown.columns[4].overflow = "fold"
+    again = table("A re-run", "cause", "n", "changes", "command")
+    again.columns[1].justify = "right"
+    again.columns[3].no_wrap = True
     for group in groups:
         example = group.example
-        shown = Text(f"{example.candidate or 'the round'}: {example.evidence}")
+        told = Text(f"{example.candidate or 'the round'}: {example.evidence}")
         if example.directory:
-            shown.append(f"\n{example.directory}", style="dim")
-        again = f"changes: {group.rerun_changes}" if group.recoverable else "can't help"
-        table.add_row(
-            f"{group.code} {group.name}",
-            str(group.count),
-            ", ".join(f"{stage} {n}" for stage, n in group.stages.items()),
-            ", ".join(map(str, group.rounds)),
-            shown,
-            again,
-        )
-    return table
+            told.append(f"\n{example.directory}", style="dim")
+        stages = ", ".join(f"{stage} {n}" for stage, n in group.stages.items())
+        shown.add_row(f"{group.code} {group.name}", str(group.count), stages, _spans(group.rounds), told)
+        if not group.recoverable:
+            again.add_row(str(group.code), "-", "nothing helps but another structure or input", "")
+            continue
+        left = group.count - group.exhausted
+        changes = group.rerun_changes
+        if group.exhausted:
+            changes += f" ({group.exhausted} have had their {group.retries} re-runs)"
+        again.add_row(str(group.code), str(left), changes, group.command)
+    return Group(shown, again)
+
+
+def _spans(numbers: Sequence[int]) -> str:
+    """Write numbers as spans.
+
+    Examples
+    --------
+    >>> _spans((1, 2, 3, 7))
+    '1-3, 7'
+    """
+    spans: list[list[int]] = []
+    for number in numbers:
+        if spans and number == spans[-1][1] + 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)

@@ -78,6 +78,34 @@ class Running:
     seconds: float
     alive: bool | None = None
     """Whether its process lives; ``None`` on another host."""
+    cluster: str | None = None
+    job: str | None = None
+    """The scheduler's job that it runs in."""
+
+
+@dataclass(frozen=True)
+class PilotStatus:
+    """Batch jobs of one kind on one cluster.
+
+    Parameters
+    ----------
+    cluster, kind : str
+    running, queued : int
+    cores : int
+        Of those that run.
+    tasks : int
+        That they have ended.
+    waits : str
+        Why the queued ones wait, in the scheduler's words.
+    """
+
+    cluster: str
+    kind: str
+    running: int
+    queued: int
+    cores: int
+    tasks: int
+    waits: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,6 +135,15 @@ class Status:
     verdicts_per_hour: float | None
     candidates_per_hour: float | None
     expected_end: datetime | None
+    pilots: list[PilotStatus] = field(default_factory=list)
+    core_hours: dict[str, float] = field(default_factory=dict)
+    """Spent, by cluster; ``outside`` of any batch job."""
+    budget_hours: float | None = None
+
+    @property
+    def core_hours_spent(self) -> float:
+        """On all clusters, and outside."""
+        return sum(self.core_hours.values())
 
     @property
     def needs_somebody(self) -> bool:
@@ -129,4 +166,4 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, datetime):
         return value.isoformat()
-    return asdict(value) if isinstance(value, Progress | Running | Stuck) else value
+    return asdict(value) if isinstance(value, Progress | Running | Stuck | PilotStatus) else value

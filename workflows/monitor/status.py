@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from workflows.ledger import campaign_document
+from workflows.monitor.clusters import ACTIVE, pilot_status, pilots_of, stuck_pilots, unfit
 from workflows.monitor.standing import Progress, RoundStatus, Running, State, Status, Stuck
 from workflows.records import STAGES, RoundSummary, now
+from workflows.runtime.accounting import core_hours
 from workflows.summary import funnel
 
 if TYPE_CHECKING:
@@ -31,7 +33,9 @@ DONE = ("COMPLETED", "FIZZLED", "DEFUSED", "ARCHIVED")
 """States of a firework that nobody will run again by itself."""
 
 _CLAIM_PATIENCE_SECONDS = 60.0
-_FIREWORK = {"_id": 0, "fw_id": 1, "state": 1, "spec.nucleate.stage": 1, "spec.nucleate.candidate": 1}
+_FIREWORK = {
+    "_id": 0, "fw_id": 1, "state": 1, "spec.nucleate.stage": 1, "spec.nucleate.candidate": 1, "spec.resources": 1,
+}  # fmt: skip
 _CANDIDATE = {
     "_id": 0, "control": 1, "screen.valid": 1, "screen.unique": 1, "screen.passed": 1, "prerelax.energy_ev_per_atom": 1,
     "select.unique": 1, "select.novel": 1, "select.selected": 1, "select.novelty": 1,
@@ -40,7 +44,7 @@ _CANDIDATE = {
 _VERDICT = {"_id": 0, "candidate": 1, "verified": 1, "stable": 1, "hit": 1, "cause.code": 1}
 _ATTEMPT = {
     "_id": 0, "fw_id": 1, "round": 1, "candidate": 1, "stage": 1, "host": 1, "pid": 1, "process_started": 1,
-    "started_at": 1,
+    "started_at": 1, "cluster": 1, "scheduler_job": 1,
 }  # fmt: skip
 _ROUND = {"_id": 0, "round": 1, "state": 1, "summary": 1, "control_state": 1, "claimed_at": 1, "closed_at": 1}
 
@@ -67,6 +71,8 @@ def campaign_status(database: Database[Any], campaign: str) -> Status:
     spec = stored["spec"]
     documents = sorted(database.rounds.find({"campaign": campaign}, _ROUND), key=lambda r: r["round"])
     running = _running(database, campaign)
+    pilots = pilots_of(database, campaign)
+    ready: list[dict[str, Any]] = []
     rounds: list[RoundStatus] = []
     stuck: list[Stuck] = []
     for document in documents:
@@ -76,8 +82,12 @@ def campaign_status(database: Database[Any], campaign: str) -> Status:
         fireworks = list(database.fireworks.find(_in_round(campaign, document["round"]), _FIREWORK))
         opened = _open(database, campaign, document, fireworks, spec)
         rounds.append(opened)
-        stuck += _stuck_round(document, fireworks, running)
-    stuck += _dead(running)
+        stuck += _stuck_round(document, fireworks, running, pilots)
+        ready += [firework for firework in fireworks if firework["state"] == "READY"]
+    spent, budget = core_hours(database, campaign), spec["budget"]["hours"]
+    stuck += [*_dead(running), *stuck_pilots(pilots, work_is_ready=bool(ready)), *unfit(pilots, ready)]
+    if budget is not None and sum(spent.values()) >= budget and ready:
+        stuck.append(_budget_is_spent(sum(spent.values()), budget))
     alive = any(task.alive is not False for task in running)
     ended: dict[str, State] = {"finished": "finished", "stopped": "stopped"}
     open_still = any(r.state != "closed" for r in rounds)
@@ -102,6 +112,9 @@ def campaign_status(database: Database[Any], campaign: str) -> Status:
         verdicts_per_hour=_pace(rounds, "verified"),
         candidates_per_hour=_pace(rounds, "sampled"),
         expected_end=_expected_end(rounds, spec["rounds"]) if alive and open_still else None,
+        pilots=pilot_status(pilots),
+        core_hours={cluster: round(hours, 4) for cluster, hours in spent.items()},
+        budget_hours=budget,
     )
 
 
@@ -202,6 +215,8 @@ def _running(database: Database[Any], campaign: str) -> list[Running]:
                 pid=attempt["pid"],
                 seconds=round((now() - begun).total_seconds(), 1),
                 alive=alive,
+                cluster=attempt.get("cluster"),
+                job=attempt.get("scheduler_job"),
             )
         )
     return sorted(tasks, key=lambda task: -task.seconds)
@@ -216,7 +231,9 @@ def _lives(pid: int | None, started: float | None) -> bool:
         return False
 
 
-def _stuck_round(document: dict[str, Any], fireworks: list[dict[str, Any]], running: list[Running]) -> list[Stuck]:
+def _stuck_round(
+    document: dict[str, Any], fireworks: list[dict[str, Any]], running: list[Running], pilots: list[dict[str, Any]]
+) -> list[Stuck]:
     number = document["round"]
     name = f"round {number}"
     if not fireworks:
@@ -232,7 +249,7 @@ def _stuck_round(document: dict[str, Any], fireworks: list[dict[str, Any]], runn
                 Stuck(
                     f"{name}, {block.get('stage')} (job {firework['fw_id']})",
                     "it failed, and the whole round waits for it; nucleate failures tells the cause",
-                    f"mend the cause, then: lpad -l my_launchpad.yaml rerun_fws -i {firework['fw_id']}",
+                    f"mend the cause, then: nucleate rerun --round {number} --stage {block.get('stage')} --yes",
                     needs_somebody=True,
                 )
             )
@@ -250,11 +267,16 @@ def _stuck_round(document: dict[str, Any], fireworks: list[dict[str, Any]], runn
     if left["RESERVED"] and not running:
         why = f"{_jobs_are(left['RESERVED'])} reserved and nobody has begun them"
         found.append(Stuck(name, why, "nucleate work, or nucleate reconcile", needs_somebody=False))
-    if left["READY"] and not running:
-        found.append(
-            Stuck(name, f"{_jobs_are(left['READY'])} ready and no worker runs", "nucleate work", needs_somebody=False)
-        )
+    queued = any(pilot["state"] in ACTIVE for pilot in pilots)
+    if left["READY"] and not running and not queued:
+        remedy = "nucleate work, or nucleate submit"
+        found.append(Stuck(name, f"{_jobs_are(left['READY'])} ready and no worker runs", remedy, needs_somebody=False))
     return found
+
+
+def _budget_is_spent(spent: float, budget: float) -> Stuck:
+    why = f"{spent:.2f} of {budget:g} core-hours are spent: nothing more is submitted, and no further round is opened"
+    return Stuck("the budget", why, "nucleate work goes on with what is ready, on this machine", needs_somebody=True)
 
 
 def _jobs_are(count: int) -> str:

@@ -6,7 +6,7 @@ which the same job worked, is history and no failure.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 UPSTREAM = 901
 _ATTEMPT = {
     "_id": 0, "attempt": 1, "round": 1, "candidate": 1, "stage": 1, "job_uuid": 1, "job_index": 1, "fw_id": 1,
-    "launch_id": 1, "state": 1, "directory": 1, "cause": 1,
+    "launch_id": 1, "state": 1, "directory": 1, "cause": 1, "replaced": 1,
 }  # fmt: skip
 _VERDICT = {"_id": 0, "candidate": 1, "round": 1, "formula": 1, "verified": 1, "cause": 1}
 
@@ -62,6 +62,14 @@ class FailureGroup:
     candidates : tuple of str
         Sorted.
     example : Failure
+    retries : int
+        How many re-runs each of them is worth.
+    retried : int
+        Re-runs of them so far.
+    exhausted : int
+        How many of them have had all that they are worth.
+    command : str
+        What runs them again; empty if a re-run can't help.
     """
 
     code: int
@@ -74,6 +82,10 @@ class FailureGroup:
     rounds: tuple[int, ...]
     candidates: tuple[str, ...]
     example: Failure
+    retries: int
+    retried: int
+    exhausted: int
+    command: str
 
     def as_dict(self) -> dict[str, Any]:
         """Give a JSON-compatible form."""
@@ -94,6 +106,15 @@ def failures(database: Database[Any], selector: Selector) -> list[FailureGroup]:
     -------
     list of FailureGroup
     """
+    groups: dict[int, list[Failure]] = defaultdict(list)
+    for failure in find_failures(database, selector):
+        groups[failure.code].append(failure)
+    tries = _reruns(database, selector.campaign) if groups else Counter()
+    return sorted((_group(code, members, tries) for code, members in groups.items()), key=lambda g: (-g.count, g.code))
+
+
+def find_failures(database: Database[Any], selector: Selector) -> list[Failure]:
+    """List what failed, roots only, sorted by round, candidate and stage; parameters as :func:`failures`."""
     judged = list(database.verdicts.find({"$and": [selector.verdicts(), {"cause": {"$ne": None}}]}, _VERDICT))
     roots = _failed_jobs(database, selector)
     found = [_of_verdict(verdict, roots) for verdict in judged]
@@ -102,10 +123,18 @@ def failures(database: Database[Any], selector: Selector) -> list[FailureGroup]:
         names = sorted({attempt["candidate"] for attempt in roots if attempt["candidate"]})
         known = {v["candidate"] for v in database.verdicts.find({"candidate": {"$in": names}}, {"candidate": 1})}
         found += [_of_attempt(attempt) for attempt in roots if attempt["candidate"] not in known]
-    groups: dict[int, list[Failure]] = defaultdict(list)
-    for failure in sorted(set(found), key=lambda f: (f.round, f.candidate or "", f.stage or "")):
-        groups[failure.code].append(failure)
-    return sorted((_group(code, members) for code, members in groups.items()), key=lambda g: (-g.count, g.code))
+    return sorted(set(found), key=lambda f: (f.round, f.candidate or "", f.stage or ""))
+
+
+def _reruns(database: Database[Any], campaign: str) -> Counter[tuple[int, str | None, str, int]]:
+    """Count the re-runs that were asked for, by round, candidate, stage and cause; jobs of one call count once."""
+    asked = {"campaign": campaign, "state": {"$in": ["planned", "begun"]}, "cause": {"$ne": None}}
+    fields = {"_id": 0, "round": 1, "candidate": 1, "stage": 1, "cause": 1, "planned_at": 1}
+    calls = {
+        (a["round"], a["candidate"], a["cause"]["stage"] or a["stage"], a["cause"]["code"], a["planned_at"])
+        for a in database.attempts.find(asked, fields)
+    }
+    return Counter((number, candidate, stage, code) for number, candidate, stage, code, _ in calls)
 
 
 def _failed_jobs(database: Database[Any], selector: Selector) -> list[dict[str, Any]]:
@@ -118,7 +147,7 @@ def _failed_jobs(database: Database[Any], selector: Selector) -> list[dict[str, 
     fireworks = sorted({attempt["fw_id"] for attempt in failed if attempt["fw_id"] is not None})
     later = database.attempts.find({"fw_id": {"$in": fireworks}}, _ATTEMPT)
     for attempt in sorted(later, key=lambda a: a["launch_id"] or 0):
-        if attempt["launch_id"] is not None:
+        if attempt["launch_id"] is not None and not attempt.get("replaced"):
             newest[attempt["job_uuid"], attempt["job_index"]] = attempt
     return [
         attempt
@@ -161,11 +190,12 @@ def _of_attempt(attempt: dict[str, Any]) -> Failure:
     )
 
 
-def _group(code: int, members: list[Failure]) -> FailureGroup:
-    info = CAUSES.get(code) or CauseInfo(code, "unlisted", "written by another version", recoverable=False)
+def _group(code: int, members: list[Failure], tries: Counter[tuple[int, str | None, str, int]]) -> FailureGroup:
+    info = CAUSES.get(code) or CauseInfo(code, "unlisted", "written by another version", recoverable=False, retries=0)
     stages: dict[str, int] = defaultdict(int)
     for member in members:
         stages[member.stage or "?"] += 1
+    spent = [tries[member.round, member.candidate, member.stage or "?", code] for member in members]
     return FailureGroup(
         code=code,
         name=info.name,
@@ -177,4 +207,8 @@ def _group(code: int, members: list[Failure]) -> FailureGroup:
         rounds=tuple(sorted({member.round for member in members})),
         candidates=tuple(sorted({member.candidate for member in members if member.candidate})),
         example=next((member for member in members if member.directory), members[0]),
+        retries=info.retries,
+        retried=sum(spent),
+        exhausted=sum(tried >= info.retries for tried in spent) if info.recoverable else 0,
+        command=f"nucleate rerun --cause {code}" if info.recoverable else "",
     )

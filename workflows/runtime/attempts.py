@@ -223,6 +223,7 @@ def root_cause(database: Database[Any], campaign: str, round_number: int, candid
     newest: dict[tuple[str, str], dict[str, Any]] = {}
     fields = {"stage": 1, "job_uuid": 1, "job_index": 1, "state": 1, "cause": 1, "started_at": 1, "launch_id": 1}
     query = {"campaign": campaign, "round": round_number, "candidate": candidate, "launch_id": {"$ne": None}}
+    query["replaced"] = {"$ne": True}
     for attempt in sorted(database.attempts.find(query, fields), key=lambda a: a["launch_id"]):
         newest[attempt["job_uuid"], str(attempt["job_index"])] = attempt
     causes: dict[str, Cause] = {}

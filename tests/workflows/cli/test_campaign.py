@@ -110,7 +110,7 @@ def test_launched_watched_and_taken_home(nucleate, campaign, store):
     )
     store.database.attempts.insert_one(attempt.model_dump())
     ran = nucleate("status", "-C", campaign)
-    assert (ran.code, "rerun_fws" in ran.out) == (1, True)
+    assert (ran.code, "nucleate rerun --round 1 --stage screen --yes" in ran.out) == (1, True)
     assert "202 disk_full" in nucleate("failures", "-C", campaign).out
 
 

@@ -133,7 +133,8 @@ def test_a_failed_job_that_the_round_waits_for_needs_somebody(scene):
     found = status(scene)
     assert found.state == "stuck"
     assert found.needs_somebody
-    assert f"rerun_fws -i {job}" in found.stuck[0].remedy
+    assert f"(job {job})" in found.stuck[0].what
+    assert found.stuck[0].remedy.endswith("nucleate rerun --round 1 --stage screen --yes")
 
 
 def test_a_failed_candidate_stops_nothing(scene):
