@@ -140,17 +140,8 @@ class Liveness:
         by_cluster: dict[str, set[str]] = {}
         for job in jobs:
             by_cluster.setdefault(job.cluster, set()).add(job.job_id)
-        fields = {
-            "_id": 0,
-            "job_id": 1,
-            "pilot": 1,
-            "state": 1,
-            "beat": 1,
-            "restarts": 1,
-            "scheduler_state": 1,
-            "settled": 1,
-            "cause": 1,
-        }
+        named = ("job_id", "pilot", "beat", "reason", "restarts", "scheduler_state", "settled", "cause")
+        fields = {"_id": 0} | dict.fromkeys(named, 1)
         for cluster, ids in by_cluster.items():
             found = self.database.pilots.find({"cluster": cluster, "job_id": {"$in": sorted(ids)}}, fields)
             records = {record["job_id"]: record for record in found}
@@ -209,19 +200,19 @@ class Liveness:
         what = f"job {job.job_id} of {job.cluster or 'no named cluster'}"
         infos = self._infos.get(job.cluster)
         if infos is None or isinstance(infos, SchedulerAwayError):
-            if told := _recorded(job, record, what):
+            if told := self._recorded(job, record, what, gone=gone):
                 return told
             if infos is None:
                 return Fate("unknown", f"{what}: it is in no cluster of this machine's cluster file")
             return Fate("unknown", f"{what}: its scheduler does not answer ({infos})")
         info = infos.get(job.job_id)
         if info is not None and info.is_hearsay:
-            if told := _recorded(job, record, what):
+            if told := self._recorded(job, record, what, gone=gone):
                 return told
             return Fate("unknown", f"{what}: {info.state} when last heard of, and its scheduler does not answer")
         if info is None or (info.phase != "ended" and info.source == "sacct"):
             # accounts that were never closed say that a job runs which the controller has forgotten
-            if told := _recorded(job, record, what):
+            if told := self._recorded(job, record, what, gone=gone):
                 return told
             said = "knows nothing of it (any more)" if info is None else "has forgotten it, and its accounts are open"
             lost = _dead(f"{what}: its scheduler {said}, and it gives no sign of life", whole_job=True)
@@ -237,6 +228,18 @@ class Liveness:
         if gone and not info.source.startswith("sacct") and self._accounts(job.cluster):
             return replace(ended, state="unknown")  # who cancelled it, say, is about to come in
         return self._when_still(job, record, ended, FORGOTTEN_S if info.cause == NODE_FAILURE else STILL_S, gone=gone)
+
+    def _recorded(self, job: BatchJob, record: dict[str, Any] | None, what: str, *, gone: bool) -> Fate | None:
+        """Judge a run by what its scheduler has said before, as its pilot's record keeps it."""
+        if record is None or not record.get("settled") or record["restarts"] < job.restart:
+            return None
+        if record["restarts"] > job.restart:
+            return _dead(f"{what}, run {job.restart}: put back into the queue", PREEMPTED, whole_job=True)
+        if cause := record["cause"]:
+            ended = _dead(cause["evidence"], cause["code"], whole_job=True)
+        else:
+            ended = _dead(f"{what}: {record['scheduler_state']}, and this launch had left no result", whole_job=True)
+        return self._when_still(job, record, ended, STILL_S, gone=gone)
 
     def _accounts(self, cluster: str) -> bool:
         try:
@@ -259,7 +262,7 @@ class Liveness:
         self, job: BatchJob, record: dict[str, Any] | None, ended: Fate, still_s: float, *, gone: bool
     ) -> Fate:
         """Call a job dead once it has given no sign of life for long enough."""
-        if gone or (record is not None and record["state"] == "ended"):
+        if gone or (record is not None and record["reason"]):  # it has said itself that it ended
             return ended
         if record is None:
             # nothing beats for it: the scheduler's word must do, and its silence does not
@@ -270,15 +273,3 @@ class Liveness:
         if left_s <= 0:
             return ended
         return Fate("unknown", f"{ended.evidence}; it may still live: waiting for its beat", wait_s=left_s)
-
-
-def _recorded(job: BatchJob, record: dict[str, Any] | None, what: str) -> Fate | None:
-    """Judge a run by what a scheduler has said before, as its pilot's record keeps it."""
-    if record is None or not record.get("settled") or record["restarts"] < job.restart:
-        return None
-    if record["restarts"] > job.restart:
-        return _dead(f"{what}, run {job.restart}: put back into the queue", PREEMPTED, whole_job=True)
-    cause = record["cause"]
-    if cause:
-        return _dead(cause["evidence"], cause["code"], whole_job=True)
-    return _dead(f"{what}: {record['scheduler_state']}, and this launch had left no result", whole_job=True)

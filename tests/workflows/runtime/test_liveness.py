@@ -121,7 +121,7 @@ def test_a_beat_that_was_watched_before_the_end_need_not_be_waited_for_again(pos
 
 
 def test_a_job_that_said_itself_that_it_ended_is_not_waited_for(post: Post):
-    post.pilot(state="ended")
+    post.pilot(state="ended", reason="drained")
     post.scheduler.say("81", "ended", "COMPLETED", evidence="COMPLETED 0:0")
     fate = post.fate(elsewhere())
     assert (fate.state, fate.code) == ("dead", 106)
@@ -185,6 +185,8 @@ def test_a_scheduler_that_is_away_proves_nothing(post: Post):
 def test_what_a_scheduler_once_said_holds_when_it_is_away_or_has_forgotten(post: Post):
     cause = Cause(code=104, name="preempted", evidence="PREEMPTED on c2")
     post.pilot(state="ended", scheduler_state="PREEMPTED", cause=cause, settled=True)
+    assert "dead" not in post.over(elsewhere(), 100.0, beating=True), "but it beats"
+    post.now_s += STILL_S
     for away in (True, False):
         post.scheduler.is_away = away
         fate = post.fate(elsewhere())

@@ -41,7 +41,13 @@ class Far:
         self.notes = self.directory / "notes"
         for job in (ALIVE, OVER):
             record = Pilot(
-                pilot=f"name-{job}", campaign="c", cluster="alps", kind="cpu", job_id=job, state="ended", settled=False
+                pilot=f"name-{job}",
+                campaign="c",
+                cluster="alps",
+                kind="cpu",
+                job_id=job,
+                state="ended",
+                reason="stopped",
             )
             self.database.pilots.insert_one(record.model_dump())
         self.scheduler.say(ALIVE, "running", "RUNNING", restarts=1)
