@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
+import resource
 import signal
 import socket
 from dataclasses import dataclass, field
@@ -350,6 +351,9 @@ def relay(
         If it can't listen there, or the database's address makes no sense.
     """
     running = Relay(Upstream(address), allow)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Two files a connection, some five connections a worker: the usual 1024 would be 100 workers.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
     async def run() -> None:
         stop = asyncio.Event()

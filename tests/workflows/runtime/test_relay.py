@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -368,6 +369,22 @@ def certify(directory: Path) -> None:
     (directory / "names").write_text("subjectAltName=DNS:localhost")
     signed = ("x509", "-req", "-in", "db.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2")
     openssl(*signed, "-out", "db.crt", "-extfile", "names")
+
+
+def test_many_workers_are_no_matter_of_the_shell_s_limit_of_open_files(uri_profile, started):
+    soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, most))
+    try:
+        relay = started("--store", uri_profile)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, most))
+    opened = [socket.create_connection(("127.0.0.1", relay.port)) for _ in range(80)]
+    time.sleep(1.0)
+    for connection in opened:
+        connection.settimeout(0.05)
+        with pytest.raises(TimeoutError):  # open: nobody speaks before the driver does
+            connection.recv(1)
+        connection.close()
 
 
 def test_a_database_that_is_killed_is_found_again(embedded_data_dir, started, monkeypatch, tmp_path):
