@@ -21,7 +21,8 @@ T = TypeVar("T")
 
 SCRIPTS = Path(__file__).parents[2] / "deploy" / "slurm"
 DAEMONS = ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd")
-SYSTEM_PATHS = ("/usr/sbin", "/sbin")
+PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
+"""Of this session, whatever a test makes of its own."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class LocalSlurm:
 
     def run(self, *command: str, check: bool = True) -> str:
         """Run one of SLURM's commands and give what it prints."""
-        environ = {**os.environ, "SLURM_CONF": str(self.conf), "PATH": _path()}
+        environ = {**os.environ, "SLURM_CONF": str(self.conf), "PATH": PATH}
         done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
         if check and done.returncode:
             raise RuntimeError(f"{command}: {done.stderr or done.stdout}")
@@ -152,10 +153,6 @@ def wait_until(ask: Callable[[], T], what: str, seconds: float = 30.0) -> T:
     return answer
 
 
-def _path() -> str:
-    return os.pathsep.join((os.environ.get("PATH", os.defpath), *SYSTEM_PATHS))
-
-
 def _is_daemon(pid: int, daemon: str) -> bool:
     """Whether a process is that daemon and no zombie (nobody may be there to reap it in a container)."""
     try:
@@ -173,7 +170,7 @@ def _writes_to(process: Path, log: Path) -> bool:
 def _up(directory: Path, *, memory: bool) -> None:
     done = subprocess.run(
         [str(SCRIPTS / "up.sh"), str(directory), "--base-port", "auto"],
-        env={**os.environ, "CG": str(int(memory))},
+        env={**os.environ, "PATH": PATH, "CG": str(int(memory))},
         capture_output=True,
         text=True,
         timeout=240,
@@ -189,7 +186,7 @@ def slurm_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSlu
 
     On a machine with apt-get the absence of SLURM is a failure of the set-up, not a reason to pass by.
     """
-    missing = [daemon for daemon in DAEMONS if shutil.which(daemon, path=_path()) is None]
+    missing = [daemon for daemon in DAEMONS if shutil.which(daemon, path=PATH) is None]
     if missing and shutil.which("apt-get"):
         pytest.fail(f"{', '.join(missing)} missing: `make slurm` installs SLURM (as root)", pytrace=False)
     if missing:

@@ -162,7 +162,7 @@ class SlurmScheduler:
         for job_id in wanted:
             if job_id in queue:
                 known[job_id] = told_by_queue(queue[job_id], runs.get(job_id, ()), away=accounts_away)
-            elif job_id in runs:
+            elif job_id in runs and (runs[job_id][-1].closed or runs[job_id][-1].info.phase != "ended"):
                 known[job_id] = told_by_accounts(runs[job_id])
                 if queue_away and known[job_id].phase != "ended":
                     known[job_id] = replace(known[job_id], source=NOBODY_ANSWERS)

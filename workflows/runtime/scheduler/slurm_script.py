@@ -61,17 +61,16 @@ def options(request: JobRequest) -> list[str]:
 def script(request: JobRequest) -> str:
     """Give the batch script.
 
-    The job begins as a login on its node does, so that modules are there; what the request's environment says goes
-    before what profiles say, and the values themselves are not in the script, which whoever sees the job may read.
+    The machine's profile is read, so that ``module`` is there. The user's own is not: what it does for a terminal (pyenv,
+    conda) takes seconds on a shared file system, and where many jobs begin at once, they wait for one another's locks.
+    What the request's environment says goes before what the profile says; the values themselves are not in the script,
+    which whoever sees the job may read.
     """
     kept = sorted(request.environment)
     lines = [
         "#!/bin/bash",
         *(f"nucleate_kept_{number}=${{{name}}}" for number, name in enumerate(kept)),
         "[ -r /etc/profile ] && . /etc/profile",
-        'for nucleate_profile in "$HOME/.bash_profile" "$HOME/.bash_login" "$HOME/.profile"; do',
-        '  [ -r "$nucleate_profile" ] && { . "$nucleate_profile"; break; }',
-        "done",
         *(f"export {name}=$nucleate_kept_{number}" for number, name in enumerate(kept)),
         "unset ${!nucleate_*}",
         *request.setup,

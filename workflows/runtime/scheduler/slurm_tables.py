@@ -48,6 +48,11 @@ class Run:
     info: JobInfo
     submitted: datetime | None
 
+    @property
+    def closed(self) -> bool:
+        """Whether all of its end has been written: state, time and name come from messages that overtake each other."""
+        return self.info.phase == "ended" and self.info.ended is not None and bool(self.info.name)
+
 
 def parse_queue(text: str) -> dict[str, QueueRow]:
     """Read what squeue printed, by job id."""
@@ -76,7 +81,8 @@ def parse_queue(text: str) -> dict[str, QueueRow]:
             restarts=int(row["RestartCnt"] or 0) if row["RestartCnt"].isdigit() else 0,
             cores=int(row["NumCPUs"]) if row["NumCPUs"].isdigit() else 0,
             nodes=nodes,
-            started=states.parse_time(row["StartTime"]) if phase != "queued" else None,  # of a queued one it is a guess
+            # of one that waits it is a guess, and of one that never had a node the time of its end
+            started=states.parse_time(row["StartTime"]) if phase != "queued" and nodes else None,
             ended=states.parse_time(row["EndTime"]) if ended else None,
             reason=reason if phase == "queued" else "",
             source="squeue",
@@ -120,7 +126,7 @@ def told_by_queue(row: QueueRow, runs: tuple[Run, ...], *, away: str) -> JobInfo
     """
     info = row.info
     if info.phase == "ended":
-        if runs and runs[-1].info.state == info.state:  # else accounting is a second behind
+        if runs and runs[-1].closed and runs[-1].info.state == info.state:  # else accounting is a second behind
             return replace(told_by_accounts(runs), restarts=info.restarts)
         silence = f"; accounting does not answer ({away})" if away else ""
         return replace(info, evidence=info.evidence + silence)
@@ -191,7 +197,8 @@ def _run(block: list[dict[str, str]]) -> Run:
 
 def _of_one_job(runs: Iterable[Run]) -> tuple[Run, ...]:
     ordered = sorted(runs, key=lambda run: run.submitted.timestamp() if run.submitted else 0.0)
-    return tuple(run for run in ordered if run.info.name == ordered[-1].info.name)
+    name = next((run.info.name for run in reversed(ordered) if run.info.name), "")
+    return tuple(run for run in ordered if run.info.name in {name, ""})
 
 
 def _seconds(row: dict[str, str]) -> float:
