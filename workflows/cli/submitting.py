@@ -45,7 +45,7 @@ def submit(
     ] = False,
     now: Annotated[bool, typer.Option("--now", help="With --cancel: end running jobs at once.")] = False,
     retry: Annotated[
-        bool, typer.Option("--retry", help="Try kinds again that were set aside because the scheduler refused them.")
+        bool, typer.Option("--retry", help="Try kinds of jobs, and nodes, again that were set aside.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be submitted.")] = False,
     clusters: options.Clusters = None,

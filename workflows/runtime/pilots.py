@@ -17,7 +17,7 @@ from workflows.runtime.cluster_file import fingerprint
 from workflows.runtime.order import Order
 from workflows.runtime.pilot_records import refresh
 from workflows.runtime.planning import Plan, plan
-from workflows.runtime.queues import Queues, Spending, bad_nodes, read_queues, room_on, spending
+from workflows.runtime.queues import Queues, Spending, bad_nodes, read_queues, room_on, spending, trust_nodes
 from workflows.runtime.reservation import pin, plan_reservations, release
 from workflows.runtime.scheduler.base import SchedulerAwayError, SchedulerError
 
@@ -135,7 +135,7 @@ class Submitter:
         dry_run : bool
             Only plan.
         retry : bool
-            Try kinds again that are set aside.
+            Try kinds and nodes again that are set aside.
         reserve : bool
             One job for each READY firework, of its size.
 
@@ -151,6 +151,8 @@ class Submitter:
         with self.lease.held(LEASE_PATIENCE_S):
             away = self._mend()
             release(self.database, self.campaign)
+            if retry:
+                trust_nodes(self.database, self.place.name)
             made, room = self._look(retry=retry)
             if away:
                 made.away = away
@@ -274,7 +276,8 @@ class Submitter:
     def _hand_over(self, made: Turn, record: Pilot, kind: PilotKind) -> None:
         """Hand a recorded pilot to the scheduler and note what it says."""
         submitting = {"pilot": record.pilot, "state": "submitting"}
-        request = self.place.request(record.pilot, kind, bad_nodes(self.database, self.place.name))
+        excluded = bad_nodes(self.database, self.place.name)
+        request = self.place.request(record.pilot, kind, excluded)
         self.lease.renew()
         try:
             job_id = self.scheduler.submit(request)
@@ -282,8 +285,11 @@ class Submitter:
             made.away = str(error)  # it may have got through: the record stays, and the job is found by its name
             return
         except SchedulerError as error:
-            made.refused[record.kind] = str(error)
-            said = {"state": "refused", "scheduler_state": REFUSED, "message": str(error), "ended_at": now()}
+            why = str(error)
+            if excluded:
+                why += f" (without {', '.join(excluded)}, where task after task failed; --retry uses them again)"
+            made.refused[record.kind] = why
+            said = {"state": "refused", "scheduler_state": REFUSED, "message": why, "ended_at": now()}
             self.database.pilots.update_one(submitting, {"$set": said})
             return
         self.database.pilots.update_one(submitting, {"$set": {"state": "queued", "job_id": job_id}})

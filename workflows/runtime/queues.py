@@ -24,6 +24,7 @@ ACTIVE = ("submitting", "queued", "running")
 
 BAD_NODE_HOURS = 6.0
 """h for which a node on which everything failed gets no more pilots."""
+_BAD = "bad_state"
 
 PINNED = "spec._fworker"
 """FireWorks' own way to keep a firework for one worker: the pilot that a firework is reserved for."""
@@ -212,6 +213,11 @@ def room_on(
 
 def bad_nodes(database: Database[Any], name: str) -> tuple[str, ...]:
     """List nodes of a cluster on which a pilot has given up lately because everything failed."""
-    lately = {"cluster": name, "reason": "bad_state", "ended_at": {"$gte": now() - timedelta(hours=BAD_NODE_HOURS)}}
+    lately = {"cluster": name, "reason": _BAD, "ended_at": {"$gte": now() - timedelta(hours=BAD_NODE_HOURS)}}
     found = database.pilots.find(lately, {"_id": 0, "node": 1, "host": 1})
     return tuple(sorted({node for record in found if (node := record.get("node") or record.get("host"))}))
+
+
+def trust_nodes(database: Database[Any], name: str) -> None:
+    """Use the bad nodes of a cluster again: somebody says that they are mended."""
+    database.pilots.update_many({"cluster": name, "reason": _BAD}, {"$set": {"reason": f"{_BAD}, tried again since"}})
