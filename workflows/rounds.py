@@ -115,8 +115,8 @@ def open_round(
 def ensure_workflow(launchpad: LaunchPad, campaign: str, number: int) -> bool:
     """Add the workflow of a claimed round unless it is there; a claim left without one is repaired by calling this.
 
-    One process at a time has the right to (a lease in the round's record); should one sleep through its lease, the
-    unique index on the workflows refuses the second, whose fireworks are then removed.
+    One process at a time has the right to (a lease in the round's record); should one sleep through its lease, or two
+    hosts not agree on the time, the unique index on the workflows refuses the second, whose fireworks are then removed.
 
     Returns
     -------
@@ -133,7 +133,12 @@ def ensure_workflow(launchpad: LaunchPad, campaign: str, number: int) -> bool:
             "campaign": campaign,
             "round": number,
             "state": "claimed",
-            "$or": [{"builder_until": None}, {"builder_until": {"$lt": now}}],
+            # one that ends later than any given out now was given by a clock that is ahead of ours, and proves nothing
+            "$or": [
+                {"builder_until": None},
+                {"builder_until": {"$lt": now}},
+                {"builder_until": {"$gt": now + LEASE}},
+            ],
         },
         {"$set": {"builder_until": now + LEASE}},
     )

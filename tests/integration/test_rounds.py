@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -11,7 +12,7 @@ from workflows import ledger
 from workflows.campaign import LaunchRefusedError, launch
 from workflows.monitor.status import campaign_status
 from workflows.records import Attempt, now
-from workflows.rounds import ensure_workflow, open_round, repair_claims, workflow_key
+from workflows.rounds import LEASE, ensure_workflow, open_round, repair_claims, workflow_key
 from workflows.stages.feedback import close_round
 
 
@@ -227,13 +228,15 @@ def test_a_sleeper_whose_lease_ran_out_adds_nothing(small, monkeypatch):
     assert campaign.fw_ids(round=2) == sorted(nodes)
 
 
-def test_a_claim_left_without_its_workflow_is_repaired_once(small):
+@pytest.mark.parametrize("minutes", [None, -5, 5], ids=["no lease", "a clock behind ours", "a clock ahead of ours"])
+def test_a_claim_left_without_its_workflow_is_repaired_once(small, minutes):
     campaign = small()
     launchpad = campaign.launchpad
     nodes = launchpad.workflows.find_one({})["nodes"]
     launchpad.workflows.delete_many({})
     launchpad.fireworks.delete_many({"fw_id": {"$in": nodes}})
-    campaign.database.rounds.update_one({}, {"$set": {"state": "claimed", "builder_until": None}})
+    until = None if minutes is None else datetime.now(UTC) + LEASE + timedelta(minutes=minutes)
+    campaign.database.rounds.update_one({}, {"$set": {"state": "claimed", "builder_until": until}})
     (repaired,) = repair_claims(launchpad)
     assert "small/r01" in repaired.done
     assert repair_claims(launchpad) == []

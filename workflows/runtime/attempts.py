@@ -202,7 +202,7 @@ def may_go_on(database: Database[Any], job: Job, geometry: Structure | None) -> 
     """
     before = list(
         database.attempts.find(
-            {"job_uuid": job.uuid, "job_index": job.index, "state": "lost"},
+            {"job_uuid": job.uuid, "job_index": job.index, "state": "lost", "set_aside": {"$ne": True}},
             {"last_geometry": 1, "launch_id": 1, "seconds": 1},
         ).sort("launch_id", DESCENDING)
     )
