@@ -16,7 +16,14 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from workflows.runtime.address import Address, address_in, split_host_port, write_files
+from workflows.runtime.address import (
+    JOBFLOW_FILE,
+    LAUNCHPAD_FILE,
+    Address,
+    address_in,
+    split_host_port,
+    write_files,
+)
 from workflows.runtime.settings import EMBEDDED, StoreError
 
 if TYPE_CHECKING:
@@ -172,7 +179,7 @@ def reached(directory: Path, through: Through | None, place: Path) -> Iterator[P
     through : Through or None
         As the cluster file says; ``None`` where nodes reach the database themselves.
     place : pathlib.Path
-        The job's own directory; store files (0600) and the tunnel's log go there.
+        The job's own directory; store files (0600), removed at the end, and the tunnel's log go there.
 
     Yields
     ------
@@ -192,14 +199,21 @@ def reached(directory: Path, through: Through | None, place: Path) -> Iterator[P
         raise StoreError("the embedded store is for one host: a cluster needs a MongoDB that its nodes can reach")
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     any_name = through.certificate_name == "any"
-    if through.relay is not None:
-        write_files(address.by_way_of(*split_host_port(through.relay), any_certificate_name=any_name), place)
+    with contextlib.ExitStack() as stack:
+        if through.relay is not None:
+            host, port = split_host_port(through.relay)
+        else:
+            tunnel = Tunnel(through.tunnel, address, place)
+            stack.callback(tunnel.end)
+            tunnel.start()
+            host, port = LOOPBACK, tunnel.port
+        stack.callback(_forget, place)
+        write_files(address.by_way_of(host, port, any_certificate_name=any_name), place)
         yield place
-        return
-    tunnel = Tunnel(through.tunnel, address, place)
-    tunnel.start()
-    try:
-        write_files(address.by_way_of(LOOPBACK, tunnel.port, any_certificate_name=any_name), place)
-        yield place
-    finally:
-        tunnel.end()
+
+
+def _forget(place: Path) -> None:
+    """Remove the job's store files: hundreds of jobs would leave as many copies of a password."""
+    for name in (LAUNCHPAD_FILE, JOBFLOW_FILE):
+        with contextlib.suppress(OSError):
+            (place / name).unlink(missing_ok=True)

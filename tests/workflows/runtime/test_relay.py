@@ -112,6 +112,7 @@ def test_jobs_ride_through_the_relay_s_death_and_the_campaign_s_own_files_stay(u
             store.jobstore.update([{"uuid": "u", "index": 1, "output": 5}])
             assert store.jobstore.get_output("u") == 5
     assert (tmp_path / "campaign/my_launchpad.yaml").read_text() == before
+    assert list((tmp_path / "job").iterdir()) == []  # no copies of the password stay behind
     with open_store(uri_profile) as store:
         assert store.database.notes.count_documents({}) == 2
     assert relay.end() == 0
