@@ -52,7 +52,6 @@ kills: $(STAMP)  ## kill a campaign 20 times at random and compare it with an un
 	$(PY) benchmarks/kills.py --kills 20
 
 faults: espresso slurm  ## everything that goes wrong on clusters, FAULTS_N times each (10; hours); goes on where it was
-	@dpkg -s libfaketime >/dev/null 2>&1 || apt-get install -y -q --no-install-recommends libfaketime >&2 || true
 	$(PY) -m benchmarks.faults
 
 packing: $(STAMP) slurm  ## how much of what a cluster allocates does tasks, against one batch job a task (half an hour)

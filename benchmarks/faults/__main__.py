@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -67,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if left:
         directory = Path(tempfile.mkdtemp(prefix="nucleate-slurm-"))
         slurm = Slurm(directory)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped then, too
         try:
             slurm.start()
             for fault, kind, number in left:
@@ -97,7 +99,8 @@ def _play(slurm: Slurm, fault: Fault, kind: Kind, number: int, seed: int, place:
     print(f"{time.strftime('%H:%M:%S')} {fault.name} {kind} {number} (seed {seed}): ", end="", flush=True)
     outcome = disturbed(slurm, fault, kind, number, seed, calm, place)
     _write(_file(place, fault, kind, number), outcome.as_dict())
-    verdict = "; ".join(outcome.problems) or "as undisturbed"
+    more = f"; and {len(outcome.problems) - 2} more" if len(outcome.problems) > 2 else ""
+    verdict = "; ".join(outcome.problems[:2]) + more if outcome.problems else "as undisturbed"
     print(
         f"{outcome.struck}: {verdict}; {outcome.longer_s:+.0f} s, untrue for {outcome.truth_max_s:.0f} s at most",
         flush=True,
@@ -106,7 +109,7 @@ def _play(slurm: Slurm, fault: Fault, kind: Kind, number: int, seed: int, place:
 
 def _calm(slurm: Slurm, fault: Fault, kind: Kind, place: Path) -> dict[str, Any]:
     """Give the undisturbed run to compare with, computed when it is first asked for."""
-    special = f"-{fault.name}" if kind == "fast" and fault.conditions.size else ""
+    special = "-long" if fault.conditions.long else ""
     file = place / f"undisturbed-{kind}{special}.json"
     if not file.exists():
         print(f"{time.strftime('%H:%M:%S')} undisturbed, {kind}{special}: ", end="", flush=True)

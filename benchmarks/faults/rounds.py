@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pymongo.errors import PyMongoError
 
-from benchmarks.faults.campaign import SIZES, differences, facts, put_up
+from benchmarks.faults.campaign import LONG, SIZES, differences, facts, put_up
 from benchmarks.faults.scene import Conditions, Scene
 from benchmarks.faults.watch import LIMIT_S
 
@@ -80,7 +80,7 @@ class Outcome:
 
 def size_of(kind: Kind, conditions: Conditions) -> Size:
     """Give how much there is to do."""
-    return conditions.size if kind == "fast" and conditions.size else SIZES[kind]
+    return (LONG if conditions.long else SIZES)[kind]
 
 
 def undisturbed(slurm: Slurm, kind: Kind, conditions: Conditions, place: Path) -> dict[str, Any]:
@@ -95,8 +95,7 @@ def undisturbed(slurm: Slurm, kind: Kind, conditions: Conditions, place: Path) -
     with _scene(slurm, kind, size, Conditions(), random.Random(0)) as scene:
         begun = time.monotonic()
         scene.submit()
-        _watch_to_the_end(scene, begun)
-        seconds = time.monotonic() - begun
+        seconds = _watch_to_the_end(scene, begun) - begun
         found = facts(scene.truth.database)
         wrong = [f.what for f in scene.truth.all() if f.seconds > LIMIT_S]
         failed = [c for c, v in found["verdicts"].items() if not v["verified"]]
@@ -151,24 +150,35 @@ def _play(scene: Scene, fault: Fault, outcome: Outcome, calm: dict[str, Any]) ->
     struck = fault.strike(scene)
     moment = time.monotonic()
     outcome.struck = f"{struck.what}, {moment - begun:.0f} s after submit"
-    _watch_to_the_end(scene, begun, struck=struck, moment=moment)
-    _rerun(scene, fault, outcome, begun)
-    outcome.seconds = round(time.monotonic() - begun, 1)
+    over = _watch_to_the_end(scene, begun, struck=struck, moment=moment)
+    over = _rerun(scene, fault, outcome, begun) or over
+    outcome.seconds = round(over - begun, 1)
     outcome.longer_s = round(outcome.seconds - calm["seconds"], 1)
     _check(scene, fault, struck, outcome, calm)
 
 
-def _watch_to_the_end(scene: Scene, begun: float, *, struck: Struck | None = None, moment: float = 0.0) -> None:
-    """Look each second until nothing is left to do; mend what the fault broke when its time has come."""
+def _watch_to_the_end(scene: Scene, begun: float, *, struck: Struck | None = None, moment: float = 0.0) -> float:
+    """Look each second until nothing is left to do; mend what the fault broke when its time has come.
+
+    Returns
+    -------
+    float
+        When the last job had ended, by the monotonic clock.
+    """
     heal = struck.heal if struck else None
+    over: float | None = None
     while time.monotonic() - begun < PATIENCE_S:
         tick = time.monotonic()
         if struck and heal and tick - moment >= struck.after_s:
             heal()
             heal = None
-        if scene.truth.look() and not heal and _nothing_left(scene):
-            return
+        if scene.truth.look():
+            over = (over or tick) if _nothing_left(scene) else None
+            # a submit that has ended by itself waits for somebody
+            if not heal and (over or not scene.submit_lives()):
+                return over or tick
         time.sleep(max(0.0, _TICK_S - (time.monotonic() - tick)))
+    return time.monotonic()
 
 
 def _nothing_left(scene: Scene) -> bool:
@@ -178,19 +188,21 @@ def _nothing_left(scene: Scene) -> bool:
         return False
 
 
-def _rerun(scene: Scene, fault: Fault, outcome: Outcome, begun: float) -> None:
-    """Re-run what a fault has made fail, by its cause, as somebody would."""
+def _rerun(scene: Scene, fault: Fault, outcome: Outcome, begun: float) -> float | None:
+    """Re-run what a fault has made fail, by its cause, as somebody would; give when the last job had ended."""
+    over = None
     for _ in range(3):
         failed = scene.truth.database.fireworks.count_documents({"state": "FIZZLED"})
-        if not failed or not fault.rerun or scene.left():
-            return
+        if not fault.rerun or not (failed or scene.left()):
+            break
         for code in sorted(fault.codes):
             said = scene.nucleate("rerun", "--cause", str(code), "--yes")
             outcome.notes.append(said[-1500:])
         outcome.reruns += 1
         if not scene.submit_lives():
-            scene.submit()
-        _watch_to_the_end(scene, begun)
+            scene.submit("--retry")
+        over = _watch_to_the_end(scene, begun)
+    return over
 
 
 def _check(scene: Scene, fault: Fault, struck: Struck, outcome: Outcome, calm: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from benchmarks.faults.campaign import NAME, PROFILE, Size
+from benchmarks.faults.campaign import NAME, PROFILE
 from benchmarks.faults.database import USERNAME, Database
 from benchmarks.faults.proxy import Proxy
 from benchmarks.faults.slurm import ROOT, Slurm, foreign_python
@@ -37,22 +37,22 @@ class Conditions:
 
     Parameters
     ----------
-    size : Size or None
-        Of the stand-in campaign, where it has to be another one.
+    long : bool
+        Whether the campaign has to last for minutes.
     minutes : int
         Wall-time of a pilot.
     pilot : dict
         Further fields of the kind of pilot.
-    setup : tuple of str
-        Lines of shell before a pilot begins.
+    skew_s : int
+        By how much the clock of the second node is ahead, as far as a pilot and what it starts can see, s.
     scratch_mb : int
         Size of a file system of its own for the launches; 0: none.
     """
 
-    size: Size | None = None
+    long: bool = False
     minutes: int = 10
     pilot: dict[str, Any] = field(default_factory=dict)
-    setup: tuple[str, ...] = ()
+    skew_s: int = 0
     scratch_mb: int = 0
 
 
@@ -144,13 +144,15 @@ class Scene:
             "max_jobs": 2,
             "drain_s": 12,
             "idle_s": 20,
-            "task": {"cores": 1, "memory_gb": 0.8, "minutes": 0.3},
+            # so long that two pilots are wanted, so short that one of a minute takes it
+            "task": {"cores": 1, "memory_gb": 0.8, "minutes": min(4.0, self.conditions.minutes / 3)},
+            "stages": {"judge": {"cores": 1, "memory_gb": 0.4, "minutes": 0.2}},
             **self.conditions.pilot,
         }
         cluster = {
             "slurm_conf": str(self.slurm.conf),
             "python": str(foreign_python(self.directory / "python")),
-            "setup": list(self.conditions.setup),
+            "setup": self._skewed(),
             "environment": {
                 **{k: v for k, v in self.environment.items() if k.startswith(("NUCLEATE_", "PYTHON"))},
                 "OMPI_ALLOW_RUN_AS_ROOT": "1",
@@ -173,11 +175,31 @@ class Scene:
             os.environ.clear()
             os.environ.update(before)
 
+    def _skewed(self) -> list[str]:
+        """Give the lines of shell that set the clock of second nodes ahead."""
+        if not self.conditions.skew_s:
+            return []
+        library = self.directory / "clock.so"
+        command = [
+            "cc",
+            "-shared",
+            "-fPIC",
+            "-O2",
+            "-o",
+            str(library),
+            str(Path(__file__).with_name("clock.c")),
+            "-ldl",
+        ]
+        subprocess.run(command, check=True)
+        ahead = f"export LD_PRELOAD={library} SKEW_S={self.conditions.skew_s}"
+        return [f'case "$SLURMD_NODENAME" in *2) {ahead} ;; esac']
+
     # -- our own commands ---------------------------------------------------------------------------------------------
 
     def submit(self, *options: str) -> None:
         """Start ``nucleate submit --watch`` as a process of its own."""
-        command = [NUCLEATE, "submit", "--cluster", CLUSTER, "--watch", "-C", str(self.campaign), *options]
+        command = [NUCLEATE, "submit", "--cluster", CLUSTER, "--watch", "--every", "5", "-C", str(self.campaign)]
+        command += options
         with (self.directory / "submit.log").open("ab") as log:
             self._submit = subprocess.Popen(
                 command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self.environment, start_new_session=True

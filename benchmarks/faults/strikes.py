@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from benchmarks.faults.campaign import Size
 from benchmarks.faults.scene import Conditions
 from benchmarks.faults.slurm import MEMORY_CGROUP
 from benchmarks.faults.tasks import EAT
@@ -153,13 +152,13 @@ def run_out_of_memory(scene: Scene) -> Struck:
     new.write_text("4000")
     new.rename(wish)
     end = time.monotonic() + 60
-    while not (taken := list(scene.launches.rglob(EAT))):
+    while not (taken := list(scene.wishes.glob(f"{EAT}.*"))):
         if time.monotonic() > end:
             raise TimeoutError("no task has taken the wish")
         time.sleep(0.05)
-    where = str(taken[0].parent)
-    struck = scene.truth.database.attempts.find_one({"directory": where}, {"attempt": 1})
-    return Struck(f"a task takes memory in {taken[0].parent.name}", (struck["attempt"],) if struck else ())
+    pid = int(taken[0].suffix[1:])
+    struck = [a["attempt"] for a in scene.truth.running() if a["pid"] == pid]
+    return Struck(f"the task in process {pid} takes memory", tuple(struck))
 
 
 def kill_node(scene: Scene) -> Struck:
@@ -234,16 +233,6 @@ def fill_scratch(scene: Scene) -> Struck:
     return Struck("scratch is full", (), filler.unlink, 25.0)
 
 
-def _libfaketime() -> str:
-    return next((str(path) for path in Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), "")
-
-
-def _skew() -> tuple[str, ...]:
-    """Give the shell that sets the clock of second nodes ahead: only of what runs in a batch job there."""
-    preload = f"export LD_PRELOAD={_libfaketime()} FAKETIME=+300s FAKETIME_DONT_FAKE_MONOTONIC=1"
-    return (f'case "$SLURMD_NODENAME" in *2) {preload} DONT_FAKE_MONOTONIC=1 NO_FAKE_STAT=1 ;; esac',)
-
-
 def _memory_missing() -> str:
     return "" if os.geteuid() == 0 and MEMORY_CGROUP.is_dir() else "root and cgroup v1 with a memory controller"
 
@@ -251,8 +240,6 @@ def _memory_missing() -> str:
 def _mount_missing() -> str:
     return "" if os.geteuid() == 0 else "root, to mount a small file system"
 
-
-_LONG = Size(candidates=16, steps=20, seconds=0.7)
 
 FAULTS: dict[str, Fault] = {
     fault.name: fault
@@ -262,7 +249,7 @@ FAULTS: dict[str, Fault] = {
         Fault("pilot", "kill -9 of a pilot", frozenset({106}), kill_pilot),
         Fault("scancel", "scancel", frozenset({105}), scancel),
         Fault(
-            "timeout", "TIMEOUT", frozenset({101}), run_out_of_time, Conditions(size=_LONG, minutes=1), kinds=("fast",)
+            "timeout", "TIMEOUT", frozenset({101}), run_out_of_time, Conditions(long=True, minutes=1), kinds=("fast",)
         ),
         Fault(
             "oom",
@@ -273,11 +260,18 @@ FAULTS: dict[str, Fault] = {
             kinds=("fast",),
             wants=_memory_missing,
         ),
-        Fault("node", "node down and back", frozenset({103}), kill_node),
+        Fault("node", "node down and back", frozenset({103}), kill_node, Conditions(long=True)),
         Fault("requeue", "requeue, preemption", frozenset({104}), requeue),
-        Fault("controller", "slurmctld down for a minute", frozenset(), kill_controller, spares=True),
+        Fault(
+            "controller",
+            "slurmctld down for a minute",
+            frozenset(),
+            kill_controller,
+            Conditions(long=True),
+            spares=True,
+        ),
         Fault("database", "database kill -9 and back", frozenset(), kill_database),
-        Fault("network", "network to the database cut for a minute", frozenset(), cut_network),
+        Fault("network", "network to the database cut for a minute", frozenset(), cut_network, Conditions(long=True)),
         Fault(
             "scratch",
             "scratch full",
@@ -292,8 +286,8 @@ FAULTS: dict[str, Fault] = {
             "clock skew of five minutes",
             frozenset({106}),
             kill_worker,
-            Conditions(setup=_skew()),
-            wants=lambda: "" if _libfaketime() else "libfaketime",
+            Conditions(skew_s=300),
+            wants=lambda: "" if shutil.which("cc") else "a C compiler",
         ),
     )
 }

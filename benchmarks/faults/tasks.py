@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import time
 from contextlib import suppress
@@ -123,7 +124,7 @@ class StandInRelaxMaker(Maker):  # type: ignore[misc]  # jobflow is untyped
 
     def _take_memory(self) -> None:
         wish = Path(self.wishes) / EAT
-        taken = Path.cwd() / EAT
+        taken = wish.with_name(f"{EAT}.{os.getpid()}")
         try:
             wish.rename(taken)
         except FileNotFoundError:
