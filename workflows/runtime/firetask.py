@@ -22,6 +22,7 @@ from workflows.records import Cause
 from workflows.runtime import attempts
 from workflows.runtime.context import TaskContext, task_context
 from workflows.runtime.launchpad import GOES_ON
+from workflows.runtime.memory import oom_kills
 
 if TYPE_CHECKING:
     from fireworks import Firework, LaunchPad, Workflow
@@ -114,6 +115,10 @@ _STOPPED = frozenset({101, 105})
 """Causes of runs that stopped because they were told to, not because anything is wrong with them."""
 
 
+_MAYBE_MEMORY = frozenset({106, 210, 999})
+"""Causes of runs that ended without a word of their own."""
+
+
 class GoesOnError(CausedError):
     """A run stopped before its allocation ended; its firework runs again and goes on from the last geometry.
 
@@ -157,6 +162,7 @@ class CampaignFiretask(JobFiretask):  # type: ignore[misc]  # FireWorks ships no
         launch_id = launchpad.fireworks.find_one({"fw_id": fw_id}, {"launches": 1})["launches"][-1]
         wanted = attempts.wanted_of(database, block, job)
         attempt = attempts.begin(database, block, job, fw_id, launch_id, wanted.overrides)
+        kills = oom_kills()
         try:
             if children_exist(launchpad, fw_id, job):
                 LOGGER.info("%s has its children already: nothing to do", job.name)
@@ -173,7 +179,7 @@ class CampaignFiretask(JobFiretask):  # type: ignore[misc]  # FireWorks ships no
                     response = job.run(store=store)
                 action = self._action(job, response, fw_spec)
         except BaseException as error:  # recorded and raised on, whatever it is
-            code, evidence = cause_of(error)
+            code, evidence = out_of_memory_if(kills, *cause_of(error))
             stage = getattr(error, "stage", None) or block["stage"]
             cause = Cause(code=code, name=CAUSES[code].name, evidence=evidence, stage=stage)
             geometry = left_geometry(job)
@@ -235,6 +241,21 @@ class CampaignFiretask(JobFiretask):  # type: ignore[misc]  # FireWorks ships no
             defuse_workflow=response.stop_jobflow,
             defuse_children=response.stop_children,
         )
+
+
+def out_of_memory_if(kills_before: int | None, code: int, evidence: str) -> tuple[int, str]:
+    """Correct the cause of a run that broke off while the kernel killed a process of this job for its memory.
+
+    The run itself sees no more than a signal, if that.
+
+    Examples
+    --------
+    >>> out_of_memory_if(None, 106, "the output ends here")
+    (106, 'the output ends here')
+    """
+    if code not in _MAYBE_MEMORY or kills_before is None or (oom_kills() or 0) <= kills_before:
+        return code, evidence
+    return 102, f"the kernel killed a process of this batch job for its memory meanwhile; {evidence}"
 
 
 def left_geometry(job: Job) -> Structure | None:
