@@ -31,7 +31,7 @@ NEVER_SUBMITTED_S = 120.0
 FORGOTTEN = "FORGOTTEN"
 """Our word in ``scheduler_state`` for a job that its scheduler knows no more."""
 
-_KILLED = 106
+_NODE_FAILURE, _PREEMPTED, _CANCELLED, _KILLED = 103, 104, 105, 106
 _FIELDS = {
     "_id": 0, "pilot": 1, "campaign": 1, "cluster": 1, "state": 1, "job_id": 1, "beat": 1, "restarts": 1, "settled": 1,
     "scheduler_state": 1, "started_at": 1, "ended_at": 1, "core_seconds": 1, "cause": 1, "message": 1,
@@ -127,7 +127,8 @@ def refresh(
                 found.away[cluster] = info.evidence
                 continue
             changes = _told(record, info) if info else _missed(record, watch, found)
-            _write(database, record, changes, found, dry_run=dry_run)
+            why = _why_it_was_stopped(record, info) if info else None
+            _write(database, record, changes, found, why, dry_run=dry_run)
     return found
 
 
@@ -169,6 +170,22 @@ def _told(record: dict[str, Any], info: JobInfo) -> dict[str, Any]:
     return told
 
 
+def _why_it_was_stopped(record: dict[str, Any], info: JobInfo) -> Cause | None:
+    """Give why a run of a job that was told to stop ended, by its scheduler; the job itself can't know."""
+    run = info.earlier[-1] if info.restarts > record["restarts"] and info.earlier else info
+    code = run.cause or (_PREEMPTED if run is not info else None)
+    if code not in {_NODE_FAILURE, _PREEMPTED, _CANCELLED}:
+        return None
+    return Cause(code=code, name=CAUSES[code].name, evidence=run.evidence or run.state)
+
+
+def _tell_attempts(database: Database[Any], pilot: str, why: Cause) -> None:
+    """Correct the attempts that a job gave back when it was told to stop: it took itself to be cancelled."""
+    given_back = {"pilot": pilot, "state": "lost", "cause.code": _CANCELLED}
+    told = {"cause.code": why.code, "cause.name": why.name, "cause.evidence": why.evidence}
+    database.attempts.update_many(given_back, {"$set": told})
+
+
 def _missed(record: dict[str, Any], watch: Watch | None, found: Refreshed) -> dict[str, Any]:
     """Give what a record should say of a job that its scheduler does not know."""
     pilot = record["pilot"]
@@ -191,7 +208,13 @@ def _missed(record: dict[str, Any], watch: Watch | None, found: Refreshed) -> di
 
 
 def _write(
-    database: Database[Any], record: dict[str, Any], changes: dict[str, Any], found: Refreshed, *, dry_run: bool
+    database: Database[Any],
+    record: dict[str, Any],
+    changes: dict[str, Any],
+    found: Refreshed,
+    why: Cause | None = None,
+    *,
+    dry_run: bool,
 ) -> None:
     # times come back from the database without a zone
     news = {name: value for name, value in changes.items() if not _same(record.get(name), value)}
@@ -201,6 +224,8 @@ def _write(
         observed = {"pilot": record["pilot"], "state": record["state"], "job_id": record["job_id"]}
         if not database.pilots.update_one(observed, {"$set": news}).modified_count:
             return  # the job, or another refresh, was quicker
+        if why is not None:
+            _tell_attempts(database, record["pilot"], why)
     if news.keys() - {"core_seconds"}:
         now_told = record | news
         told = {name: now_told[name] for name in ("pilot", "state", "scheduler_state", "message")}

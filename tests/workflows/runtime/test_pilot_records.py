@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fake_scheduler import Told
 
-from workflows.records import Pilot
+from workflows.causes import CAUSES
+from workflows.records import Attempt, Cause, Pilot
 from workflows.runtime.pilot_records import FORGOTTEN_S, NEVER_SUBMITTED_S, Refreshed, refresh
 from workflows.runtime.watch import Watch
 
@@ -183,3 +184,58 @@ def test_a_job_that_exits_badly_says_so(desk: Desk):
     desk.scheduler.say("81", "ended", "FAILED", exit_code=1, evidence="FAILED 1:0 on c1")
     desk.refresh()
     assert (desk.record["cause"], desk.record["message"]) == (None, "FAILED 1:0 on c1")
+
+
+def attempts(desk: Desk, *told: tuple[str, str, int | None]) -> None:
+    for number, (pilot, state, code) in enumerate(told, 1):
+        cause = None if code is None else Cause(code=code, name=CAUSES[code].name, evidence="as the job saw it")
+        attempt = Attempt(
+            attempt=f"fw{number}-l{number}",
+            campaign="oxides",
+            round=1,
+            candidate=None,
+            stage="relax",
+            state=state,
+            pilot=pilot,
+            cause=cause,
+        )
+        desk.database.attempts.insert_one(attempt.model_dump())
+
+
+def causes(desk: Desk) -> list[int | None]:
+    return [(a["cause"] or {}).get("code") for a in desk.database.attempts.find({}).sort("attempt", 1)]
+
+
+@pytest.mark.parametrize("code", [103, 104, 105])
+def test_what_a_job_gave_back_when_it_was_told_to_stop_gets_its_schedulers_cause(desk: Desk, code: int):
+    desk.pilot(state="running")
+    given = ("name-81", "lost", 105)
+    attempts(desk, given, ("name-81", "lost", 101), ("name-81", "failed", 105), ("name-82", "lost", 105))
+    attempts_done = {"attempt": "fw9-l9", "pilot": "name-81", "state": "completed", "cause": None}
+    desk.database.attempts.insert_one(attempts_done)
+    desk.scheduler.say("81", "ended", "PREEMPTED", cause=code, evidence="told by ada")
+    desk.refresh(dry_run=True)
+    assert causes(desk)[0] == 105
+    desk.refresh()
+    assert causes(desk) == [code, 101, 105, 105, None]
+    first = desk.database.attempts.find_one({"attempt": "fw1-l1"})
+    assert (first["cause"]["name"], first["cause"]["evidence"]) == (CAUSES[code].name, "told by ada")
+
+
+def test_what_a_job_gave_back_before_it_was_put_into_the_queue_again(desk: Desk):
+    desk.pilot(state="running")
+    attempts(desk, ("name-81", "lost", 105))
+    desk.scheduler.say("81", "ended", "REQUEUED", evidence="REQUEUED on c1")
+    ended = desk.scheduler.known["81"]
+    desk.scheduler.say("81", "queued", "PENDING", restarts=1, earlier=(ended,))
+    desk.refresh()
+    assert causes(desk) == [104]
+    assert desk.database.attempts.find_one({})["cause"]["evidence"] == "REQUEUED on c1"
+
+
+def test_a_job_that_ends_by_itself_corrects_nothing(desk: Desk):
+    desk.pilot(state="running")
+    attempts(desk, ("name-81", "lost", 105))
+    desk.scheduler.say("81", "ended", "COMPLETED")
+    desk.refresh()
+    assert causes(desk) == [105]
