@@ -148,6 +148,13 @@ def test_half_written_accounts_do_not_tell_of_an_end():
     assert told_by_queue(row, whole, away="").source == "sacct"
 
 
+def test_a_run_that_accounting_has_no_name_of_yet_is_one_of_the_same_job():
+    text = "\n".join([_account("7", "NODE_FAIL", 100), _account("7", "CANCELLED", 300, name="allocation")])
+    runs = parse_accounts(text)["7"]
+    assert [run.closed for run in runs] == [True, False]
+    assert told_by_accounts(runs).restarts == 1
+
+
 def test_accounts_that_are_behind_do_not_end_a_job_that_runs_again():
     row = parse_queue(_queue("7", "RUNNING", restarts=1, elapsed="0:30"))["7"]
     info = told_by_queue(row, parse_accounts(_account("7", "PREEMPTED", 100))["7"], away="")

@@ -8,6 +8,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from workflows.runtime.scheduler.base import SchedulerError
+from workflows.runtime.scheduler.slurm_tables import STAND_IN
 
 if TYPE_CHECKING:
     from workflows.runtime.scheduler.base import JobRequest
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 _OF_THE_USER = ("HOME", "USER", "LOGNAME", "SHELL", "PATH", "LANG", "LC_ALL", "LC_CTYPE")
 """What a job has of its submitter's environment. Anything else of a terminal (agents, displays, temporary directories,
 passwords) is wrong or has no business on a node."""
+
+LEAST_WARNING_S = 35
+"""s before the end; slurmctld looks at wall-times every 30 s, and gives no warning if it finds the end come already."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -48,7 +52,7 @@ def options(request: JobRequest) -> list[str]:
         "--propagate=NONE",  # login nodes limit processes and memory more than jobs bear
     ]
     if request.warn_s:
-        words.append(f"--signal=B:TERM@{request.warn_s}")
+        words.append(f"--signal=B:TERM@{max(request.warn_s, LEAST_WARNING_S)}")
     if request.gpus:
         words.append(f"--gres=gpu:{-(-request.gpus // request.nodes)}")
     named = ("partition", "account", "qos", "reservation", "constraint")
@@ -61,10 +65,10 @@ def options(request: JobRequest) -> list[str]:
 def script(request: JobRequest) -> str:
     """Give the batch script.
 
-    The machine's profile is read, so that ``module`` is there. The user's own is not: what it does for a terminal (pyenv,
-    conda) takes seconds on a shared file system, and where many jobs begin at once, they wait for one another's locks.
-    What the request's environment says goes before what the profile says; the values themselves are not in the script,
-    which whoever sees the job may read.
+    The machine's profile is read, so that ``module`` is there. The user's own is not: what it does for a terminal
+    (pyenv, conda) takes seconds on a shared file system, and where many jobs begin at once, they wait for one another's
+    locks. What the request's environment says goes before what the profile says; the values themselves are not in the
+    script, which whoever sees the job may read.
     """
     kept = sorted(request.environment)
     lines = [
@@ -95,8 +99,8 @@ def _refuse_odd_words(request: JobRequest) -> None:
     for what, text in (("name", request.name), ("directory", str(request.directory)), ("output", str(request.output))):
         if _CONTROL.search(text) or not text:
             raise SchedulerError(f"{what} {text!r} of a job: empty, or with control characters in it")
-    if _CHANGED.search(request.name):
-        raise SchedulerError(f'name {request.name!r} of a job: neither " nor \\ may be in it')
+    if _CHANGED.search(request.name) or request.name == STAND_IN:
+        raise SchedulerError(f'name {request.name!r} of a job: neither " nor \\ may be in it, nor may it be {STAND_IN}')
     for what, path in (("directory", request.directory), ("output", request.output)):
         if not path.is_absolute():
             raise SchedulerError(f"{what} {path} of job {request.name}: an absolute path is wanted")

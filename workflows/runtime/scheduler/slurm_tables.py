@@ -28,6 +28,9 @@ _ACCOUNT_FIELDS = (
 )  # fmt: skip
 ACCOUNT_FORMAT = ",".join(_ACCOUNT_FIELDS)
 
+STAND_IN = "allocation"
+"""What accounting calls a job before it has heard of its start."""
+
 NOBODY_ANSWERS = "sacct, slurmctld does not answer"
 """Source of what accounting says while the controller is silent: it may be behind, and knows nothing of a requeue."""
 
@@ -50,7 +53,10 @@ class Run:
 
     @property
     def closed(self) -> bool:
-        """Whether all of its end has been written: state, time and name come from messages that overtake each other."""
+        """Whether all of its end has been written.
+
+        slurmctld tells of a job's start only every 5 s. What else comes before makes a row with little in it.
+        """
         return self.info.phase == "ended" and self.info.ended is not None and bool(self.info.name)
 
 
@@ -170,7 +176,7 @@ def _run(block: list[dict[str, str]]) -> Run:
     ended = phase == "ended" or state in states.QUEUED
     info = JobInfo(
         job_id=head["JobID"],
-        name=head["JobName"],
+        name="" if head["JobName"] == STAND_IN else head["JobName"],
         state=state,
         phase=phase,
         cause=states.cause_of(state, exit_code, number, memory=memory),
