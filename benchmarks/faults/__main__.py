@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.faults.rounds import disturbed, undisturbed
 from benchmarks.faults.slurm import ROOT, Slurm, available
 from benchmarks.faults.strikes import FAULTS
-from benchmarks.faults.table import markdown, read_results
+from benchmarks.faults.table import markdown, read_results, write_into
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,6 +40,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=int(os.environ.get("FAULTS_N", "10")), help="of each")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--place", type=Path, default=PLACE, help="of the result files")
+    parser.add_argument("--docs", action="store_true", help="put the table into docs/faults.md")
     options = parser.parse_args(arguments)
     options.only = options.only.split(",")
     options.kinds = options.kinds.split(",")
@@ -79,6 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     results = read_results(place)
     table = markdown(results)
     (place / "table.md").write_text(table)
+    if options.docs:
+        write_into(ROOT / "docs" / "faults.md", results)
     print(table)
     wrong = [r for r in results if r["problems"]]
     for result in wrong:

@@ -59,6 +59,23 @@ def rows(results: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     return found
 
 
+BEGIN, END = "<!-- results: begin -->\n", "<!-- results: end -->\n"
+
+
+def write_into(page: Path, results: list[dict[str, Any]]) -> None:
+    """Put the table into a page, between its marks."""
+    before, _, rest = page.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    seeds = ", ".join(sorted({str(result["seed"]) for result in results}))
+    wrong = [r for r in results if r["problems"]]
+    lines = [f"{len(results)} runs, seed {seeds}.\n", markdown(results)]
+    if wrong:
+        lines.append("Runs that were not as they should be:\n")
+        lines += [f"- {r['fault']}, {r['kind']}, run {r['number']}: {r['problems'][0][:300]}" for r in wrong]
+        lines.append("")
+    page.write_text(f"{before}{BEGIN}{chr(10).join(lines)}{END}{after}")
+
+
 def markdown(results: list[dict[str, Any]]) -> str:
     """Write the table as it stands in the docs."""
     lines = [HEAD, tuple("---" for _ in HEAD), *rows(results)]
