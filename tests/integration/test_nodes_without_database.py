@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 SUPPORT = Path(__file__).parents[1] / "support"
-PATIENCE_S = 240.0
+PATIENCE_S = 400.0
 IP, SSH, SSHD, KEYGEN = (shutil.which(name) for name in ("ip", "ssh", "sshd", "ssh-keygen"))
 SSHD = SSHD or shutil.which("sshd", path="/usr/sbin")
 JOBS = 60
