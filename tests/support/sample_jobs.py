@@ -152,3 +152,13 @@ def spawn_and_wait(notes: str, seconds: float, session: bool = False) -> int:
     process = subprocess.Popen(command, start_new_session=session)
     note(notes, f"spawned {process.pid} by {os.getpid()}")
     return process.wait()
+
+
+@job
+def eat(notes: str, megabytes: int, child: bool) -> None:
+    """Take memory, oneself or by a child as DFT jobs do, until the kernel objects."""
+    note(notes, "eating")
+    if child:
+        subprocess.run([sys.executable, "-c", f"b'x' * ({megabytes} << 20)"], check=True)
+    else:
+        bytearray(b"x" * (megabytes << 20))

@@ -23,6 +23,7 @@ from workflows.runtime.claims import out_of_time
 from workflows.runtime.crew import Post, Worker
 from workflows.runtime.identity import ProcessName
 from workflows.runtime.launchpad import CampaignLaunchPad, DatabaseAway
+from workflows.runtime.memory import oom_kills
 from workflows.runtime.repair import GRACE_S, Repair, Repairer
 from workflows.runtime.store import open_store_from_files
 from workflows.runtime.worker_process import campaign_query
@@ -33,12 +34,14 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger(__name__)
 
-_CANCELLED = 105
+_OUT_OF_MEMORY, _CANCELLED = 102, 105
 _TICK_S = 0.2
 _REPAIR_IDLE_S = 5.0
 _REPAIR_BUSY_S = 30.0
 _LEFT_CHECK_S = 0.5
 _DEATHS_BEFORE_GIVING_UP = 5
+_DYING_S = 10.0
+"""s that a process may take to end after the kernel has killed it for its memory."""
 _STEADY_S = 120.0
 """A worker that has lived so long is not one that can't start."""
 _PATIENCE_S = 600.0
@@ -105,6 +108,8 @@ class Supervisor:
         self.workers: dict[int, Worker] = {}
         self.deaths: list[float] = []
         self.requests: list[int] = []
+        self._oom_kills = oom_kills()
+        self._oom_at: float | None = None
         self._next_look = 0.0
         self._selector = selectors.DefaultSelector()
 
@@ -141,7 +146,9 @@ class Supervisor:
 
     def _reap(self) -> None:
         """Start dead workers again, and give their jobs back first."""
-        for worker in [w for w in self.workers.values() if w.process.poll() is not None]:
+        dead = [w for w in self.workers.values() if w.process.poll() is not None]
+        of_memory = self._memory_ran_out()
+        for worker in dead:
             self._bury(worker)
             code = worker.process.returncode
             if code == 0 and self.requests:
@@ -149,13 +156,20 @@ class Supervisor:
             self.progress({"event": "died", "slot": worker.slot, "code": code, "job": worker.job})
             LOGGER.warning("worker %s ended with %s; its log: logs/*worker-%s.log", worker.name, code, worker.slot)
             self._died(worker)
-            self._repair()
+            self._repair({worker.name: _OUT_OF_MEMORY} if of_memory and code == -signal.SIGKILL else None)
             now = time.monotonic()
             if now - worker.since > _STEADY_S:
                 self.deaths.clear()
             self.deaths.append(now)
             if not self.requests and len(self.deaths) <= _DEATHS_BEFORE_GIVING_UP * len(self.posts):
                 self._start(worker.slot)
+
+    def _memory_ran_out(self) -> bool:
+        """Tell whether the kernel has killed something of this job for its memory just now."""
+        kills, before = oom_kills(), self._oom_kills
+        if kills != before:
+            self._oom_kills, self._oom_at = kills, time.monotonic()
+        return self._oom_at is not None and time.monotonic() - self._oom_at < _DYING_S
 
     # -- what the database says ---------------------------------------------------------------------------------------
 
@@ -214,13 +228,16 @@ class Supervisor:
     def run(self) -> WorkResult:
         """Work until there is a reason to end."""
         try:
-            self._repair()
-            for slot in self.posts:
-                self._start(slot)
+            self._begin()
             self._until_the_end()
         finally:
             self._end_all()
         return self.result
+
+    def _begin(self) -> None:
+        self._repair()
+        for slot in self.posts:
+            self._start(slot)
 
     def _until_the_end(self) -> None:
         next_repair = time.monotonic()

@@ -142,3 +142,17 @@ def test_a_job_gives_back_what_runs_before_its_walltime_ends_whatever_it_is_warn
     assert site.store.database.fireworks.find_one()["state"] == "READY"
     assert site.slurm.wait_for_state(job, {"COMPLETED", "TIMEOUT"}) == "COMPLETED", "it ended by itself"
     assert "a warning" in (site.directory / "p.out").read_text()
+
+
+@pytest.mark.parametrize("child", [True, False], ids=["its code", "its worker"])
+def test_a_task_that_takes_more_memory_than_there_is_says_so_while_the_job_goes_on(site: Site, child: bool):
+    if not site.slurm.kills_by_memory:
+        pytest.skip("no memory cgroups here")
+    import sample_jobs as jobs
+
+    site.add(jobs.eat(str(site.notes), 3000, child), "greedy")
+    site.submit("p", cores=1, idle_s=5)
+    record = site.ended("p")
+    assert site.attempts() == [("failed", 102)], (site.directory / "p.out").read_text()
+    assert site.store.database.fireworks.find_one()["state"] == "FIZZLED"
+    assert record.reason in {"drained", "idle"}
