@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from workflows.cli import diagnose, pseudos, reference, relaying, results, server, starting, watching, working
+from workflows.cli import (
+    diagnose,
+    pseudos,
+    reference,
+    relaying,
+    rerunning,
+    results,
+    server,
+    starting,
+    submitting,
+    watching,
+    working,
+)
 from workflows.cli.errors import INTERRUPTED, REFUSED, explain
 
 if TYPE_CHECKING:
@@ -34,6 +46,8 @@ A first campaign of your own:
   nucleate work -C oxides
   nucleate status -C oxides --watch      # in another terminal
   nucleate report -C oxides
+
+On a cluster, `nucleate submit --cluster NAME --watch` takes the place of work.
 """
 
 START, RUN, WATCH, RESULTS, AROUND = "Start", "Run", "Watch", "Results", "Around it"
@@ -51,6 +65,8 @@ app.command(rich_help_panel=START)(starting.check)
 app.command(rich_help_panel=START)(starting.launch)
 app.command(rich_help_panel=START)(working.demo)
 app.command(rich_help_panel=RUN)(working.work)
+app.command(rich_help_panel=RUN)(submitting.submit)
+app.command(rich_help_panel=RUN)(rerunning.rerun)
 app.command(rich_help_panel=RUN)(working.reconcile)
 app.command(rich_help_panel=WATCH)(watching.status)
 app.command(rich_help_panel=WATCH)(watching.failures)

@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from workflows.cli.context import Opened
     from workflows.runtime.pilots import Turn
     from workflows.runtime.place import Place
+
+_CLOSING_S = 60.0
+"""s that a watch with nothing left to do waits for the last accounts."""
 
 
 def submit(
@@ -172,6 +176,12 @@ class _Session:
         return "the cluster file has changed: read again"
 
     @property
+    def is_unsettled(self) -> bool:
+        """Whether the scheduler has yet to say what became of a job that has ended."""
+        open_ones = {"campaign": self.opened.name, "state": "ended", "settled": {"$ne": True}}
+        return self.opened.store.database.pilots.find_one(open_ones, {"_id": 1}) is not None
+
+    @property
     def state(self) -> str:
         """The campaign's state."""
         found = self.opened.store.database.campaigns.find_one({"name": self.opened.name}, {"state": 1})
@@ -241,6 +251,7 @@ def _watch(session: _Session, every: float, *, retry: bool, as_json: bool) -> No
     from workflows.runtime.scheduler.base import SchedulerAwayError
 
     said = ""
+    closing: float | None = None
     told = _Teller(as_json=as_json)
     _first_check(session)
     with _asked_to_stop() as stop:
@@ -256,6 +267,10 @@ def _watch(session: _Session, every: float, *, retry: bool, as_json: bool) -> No
                 retry = False
                 said = told.turn(session, made, said)
                 why = _over(session, made)
+                if why and closing is None:
+                    closing = time.monotonic()
+                if why and session.is_unsettled and time.monotonic() - (closing or 0.0) < _CLOSING_S:
+                    why = ""  # the scheduler is about to say what became of the last jobs
             except RefusedError as error:  # the changed file is wrong: what is in the queue goes on
                 told.note(str(error))
                 why = ""
