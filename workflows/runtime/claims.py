@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -19,7 +19,7 @@ from workflows.runtime.packing import Query, Room, fitting, needs
 from workflows.runtime.settings import load_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
     from threading import Event
 
@@ -35,6 +35,9 @@ LEAST_TIME_S = 90.0
 
 _REST_S = 0.02
 _LONGEST_REST_S = 2.0
+_TIME_STEP_S = 10.0
+_TIME_STEPS = 10
+"""Where so many are left, the time left is rounded: what was found for a query serves the next claim with it, too."""
 _AWAITED = "awaited"
 _AWAITED_LOOKS = 12
 """How often in its patience a pilot looks for a task that finds no room."""
@@ -69,9 +72,9 @@ class Claims:
         stop.wait(seconds)
 
     @contextmanager
-    def holding(self, firework: Firework) -> Iterator[None]:  # noqa: ARG002 - here every job may take what it likes
-        """Run what was claimed inside this block."""
-        yield
+    def holding(self, firework: Firework) -> Iterator[Callable[[], None]]:  # noqa: ARG002 - every job takes what it likes
+        """Run what was claimed inside this block; yields what to call when its tasks have ended, if before."""
+        yield lambda: None
 
 
 class Terms(BaseModel):
@@ -151,20 +154,22 @@ class PackedClaims(Claims):
             pass
 
     @contextmanager
-    def holding(self, firework: Firework) -> Iterator[None]:
-        """Run what was claimed inside this block, bound to its cores; they are given back at its end."""
+    def holding(self, firework: Firework) -> Iterator[Callable[[], None]]:
+        """Run what was claimed inside this block, bound to its cores; they are given back when its tasks have ended."""
         grant = self._grant
         if grant is None or grant.fw_id != firework.fw_id:
             raise RuntimeError(f"nothing was taken for firework {firework.fw_id}")
         deadline = f"{self.terms.deadline():.0f}"
         environment = {DEADLINE: deadline, "SLURM_JOB_END_TIME": deadline}
         cores = grant.cores if self.ledger.capacity.bound and not grant.whole else ()
-        try:
-            with bound(cores, _threads(firework.spec, grant), environment):
-                yield
-        finally:
-            self._grant = None
-            self.ledger.give_back(self.launchpad.owner)
+        with ExitStack() as held:
+            held.callback(self._give_back)
+            held.enter_context(bound(cores, _threads(firework.spec, grant), environment))
+            yield held.close
+
+    def _give_back(self) -> None:
+        self._grant = None
+        self.ledger.give_back(self.launchpad.owner)
 
     # -- which --------------------------------------------------------------------------------------------------------
 
@@ -176,6 +181,8 @@ class PackedClaims(Claims):
         left = self.terms.seconds_left()
         if left <= 0:
             return None
+        if left > _TIME_STEPS * _TIME_STEP_S:
+            left = left // _TIME_STEP_S * _TIME_STEP_S
         room = Room.left(self.ledger, books)
         fits = fitting(self.terms.kind, room, left, self.terms.partition)
         awaited = self._awaited(books, fits, left)

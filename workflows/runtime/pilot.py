@@ -23,12 +23,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pymongo import DESCENDING
 from pymongo.errors import PyMongoError
 
-from workflows.causes import CAUSES
-from workflows.records import Cause, now
+from workflows.records import now
 from workflows.runtime import allotted
+from workflows.runtime.breaker import Breaker
 from workflows.runtime.capacity import Ledger
 from workflows.runtime.claims import Terms
 from workflows.runtime.crew import Post, Worker
@@ -46,17 +45,17 @@ if TYPE_CHECKING:
 
     from pymongo.database import Database
 
+    from workflows.records import Cause
+
 LOGGER = logging.getLogger(__name__)
 
 BEAT_S = 20.0
-BAD_IN_A_ROW = 3
-"""Tasks that may fail one after another for what this node is like, before the pilot takes no more."""
-
 _WALLTIME, _CANCELLED = 101, 105
 _AT_ONCE_S = 10.0
 """A worker that dies so soon after it began a task has died of where it is."""
 _EARLY_WARNING_S = 75.0
 """s by which a scheduler may send its warning too early (SLURM: up to a minute)."""
+_CORES_A_SPARE = 8
 _ALL_ARE_TOLD_S = 0.3
 _LEAST_IDLE_S = 2.0
 _DRAINED_CHECK_S = 2.0
@@ -75,6 +74,8 @@ class PilotSupervisor(Supervisor):
         Those that are filled at once come first.
     at_once : int
         How many.
+    spare : int
+        How many more as soon as those are busy; the others when there is room and work for them.
     order : Order
     ledger : Ledger
     repairer : Repairer
@@ -86,12 +87,14 @@ class PilotSupervisor(Supervisor):
         posts: Sequence[Post],
         *,
         at_once: int,
+        spare: int,
         order: Order,
         ledger: Ledger,
         repairer: Repairer,
     ) -> None:
         super().__init__(launchpad, posts[:at_once], drain=True, grace_s=0.0, progress=_log, repairer=repairer)
         self.vacant = list(posts[at_once:])
+        self.spare = spare
         self.order = order
         self.ledger = ledger
         self.terms = Terms.read(ledger.directory)
@@ -100,8 +103,7 @@ class PilotSupervisor(Supervisor):
         # nobody but who ends the whole job sends it anything
         self._canary = subprocess.Popen([sys.executable, "-S", "-c", "import signal; signal.pause()"])
         self.cause: Cause | None = None
-        self._bad: list[tuple[int, Cause]] = []
-        self._failed: list[int] = []
+        self.breaker = Breaker(launchpad.db, order.pilot)
         self._idle_since: float | None = None
         self._next_growth = 0.0
 
@@ -132,39 +134,20 @@ class PilotSupervisor(Supervisor):
     def _ended(self, event: dict[str, Any]) -> None:
         self._idle_since = None
         if event["state"] == "FIZZLED":
-            self._failed.append(event["fw_id"])  # judged later, where the database may be away
+            self.breaker.failed(event["fw_id"])
         else:
-            self._bad.clear()
+            self.breaker.completed()
 
     def _died(self, worker: Worker) -> None:
         self.ledger.give_back(worker.name)
         if worker.job is not None and time.monotonic() - worker.begun < _AT_ONCE_S:
             evidence = f"worker {worker.name} ended with {worker.process.returncode} as soon as it had begun"
-            self._bad.append((worker.job["fw_id"], Cause(code=106, name=CAUSES[106].name, evidence=evidence)))
+            self.breaker.died(worker.job["fw_id"], evidence)
 
-    def _judge(self) -> None:
-        """Count failures in a row that are the node's."""
-        while self._failed:
-            newest = self.launchpad.db.attempts.find_one(
-                {"fw_id": self._failed[0], "state": "failed"}, {"cause": 1}, sort=[("launch_id", DESCENDING)]
-            )
-            fw_id = self._failed.pop(0)
-            cause = Cause.model_validate(newest["cause"]) if newest and newest["cause"] else None
-            if cause is not None and 200 <= cause.code < 300:
-                self._bad.append((fw_id, cause))
-            else:
-                self._bad.clear()
-
-    def _set_aside(self) -> None:
-        """Say that the node was to blame, in the attempts and in the pilot's record."""
-        last = self._bad[-1][1]
-        evidence = f"the last {len(self._bad)} tasks on {socket.gethostname()} failed; {last.evidence}"
-        self.cause = Cause(code=last.code, name=last.name, evidence=evidence)
-        for fw_id, cause in self._bad:
-            newest = self.launchpad.db.attempts.find_one({"fw_id": fw_id}, sort=[("launch_id", DESCENDING)])
-            if newest is not None and newest["pilot"] == self.order.pilot:
-                self.launchpad.db.attempts.update_one({"attempt": newest["attempt"]}, {"$set": {"set_aside": True}})
-            LOGGER.warning("fw_id %s: set aside: %s", fw_id, cause)
+    def _begin(self) -> None:
+        """Start workers at once: what crashes have left is mended while they load."""
+        for slot in self.posts:
+            self._start(slot)
 
     # -- when to end --------------------------------------------------------------------------------------------------
 
@@ -172,9 +155,8 @@ class PilotSupervisor(Supervisor):
         moment = time.monotonic()
         if self._is_cancelled():
             return "stopped"
-        self._judge()
-        if len(self._bad) >= BAD_IN_A_ROW:
-            self._set_aside()
+        if (cause := self.breaker.verdict()) is not None:
+            self.cause = cause
             return "bad_state"
         if moment >= self.terms.end - self.terms.closing_s:
             return "out_of_time"
@@ -200,20 +182,24 @@ class PilotSupervisor(Supervisor):
         return None
 
     def _grow(self, moment: float) -> None:
-        """Fill another post, if all workers are busy, there is room, and a task for it."""
+        """Fill another post, if all workers are busy: the spare ones, then where there is room and a task for it."""
         if not self.vacant or moment < self._next_growth or not all(w.job for w in self.workers.values()):
             return
         self._next_growth = moment + _GROW_CHECK_S
+        if self.spare == 0 and not self._is_room_for(self.vacant[0]):
+            return
+        self.spare = max(0, self.spare - 1)
+        slot = len(self.posts) + 1
+        self.posts[slot] = self.vacant.pop(0)
+        self._start(slot)
+
+    def _is_room_for(self, post: Post) -> bool:
         books = self.ledger.books()
         if not self.ledger.free_cores(books):
-            return
+            return False
         fits = fitting(self.order.kind, Room.left(self.ledger, books), self.terms.seconds_left(), self.terms.partition)
-        ours = {"spec.nucleate.campaign": self.order.campaign, "state": "READY"}
-        post = self.vacant[0]
-        if self.launchpad.fireworks.find_one({**ours, "spec._category": {"$in": list(post.categories)}, **fits}):
-            slot = len(self.posts) + 1
-            self.posts[slot] = self.vacant.pop(0)
-            self._start(slot)
+        ours = {"spec.nucleate.campaign": self.order.campaign, "spec._category": {"$in": list(post.categories)}}
+        return self.launchpad.fireworks.find_one({**ours, "state": "READY", **fits}, {"_id": 1}) is not None
 
     def _stop_grace(self) -> float:
         if self._is_cancelled():
@@ -264,13 +250,14 @@ class Pulse(threading.Thread):
                 LOGGER.warning("no beat: %s", error)
 
 
-def posts_for(order: Order, directory: Path, store: Path | None, books: Path) -> tuple[list[Post], int]:
-    """Lay out a crew: a worker for each GPU, which takes no other work, and as many others as tasks can run at once.
+def posts_for(order: Order, directory: Path, store: Path | None, books: Path) -> tuple[list[Post], int, int]:
+    """Lay out a crew: a worker for each GPU, which takes no other work, and for others as many as can run, and a spare.
 
     Returns
     -------
     tuple
-        All posts, and how many of them are filled at once; the others when there is work for them.
+        All posts, how many of them are filled at once, and how many more as soon as those are busy: one more takes the
+        cores of a task that has ended while its worker still writes down what it did.
     """
     kind = order.kind
     cores, memory_gb = len(Ledger(books).capacity.cores), Ledger(books).capacity.memory_gb
@@ -280,16 +267,18 @@ def posts_for(order: Order, directory: Path, store: Path | None, books: Path) ->
         return Post(directory, order.campaign, named, store=store, ledger=books, environment=environment)
 
     if order.fw_id is not None:
-        return [post(())], 1
+        return [post(())], 1, 0
     on_gpu = GPU in kind.categories and kind.gpus > 0
     first = [post((GPU,), CUDA_VISIBLE_DEVICES=name) for name in allotted.gpus(kind)] if on_gpu else []
     rest = [category for category in kind.categories if not on_gpu or category != GPU]
     if not rest:
-        return first, len(first)
+        return first, len(first), 0
     least = (kind.task, *kind.stages.values())
     at_once = min(cores // min(n.cores for n in least), int(memory_gb / min(n.memory_gb for n in least)))
     hidden = {"CUDA_VISIBLE_DEVICES": ""} if on_gpu else {}
-    return [*first, *(post(rest, **hidden) for _ in range(cores))], len(first) + max(1, min(at_once, cores))
+    spare = max(1, cores // _CORES_A_SPARE)
+    others = [post(rest, **hidden) for _ in range(cores + spare)]
+    return [*first, *others], len(first) + max(1, min(at_once, cores)), spare
 
 
 def run(directory: Path, order: Order) -> str:
@@ -329,9 +318,11 @@ def run(directory: Path, order: Order) -> str:
         ).write(books)
         LOGGER.info("%s: %s, %.0f s", order.pilot, capacity, end - time.monotonic())
         launchpad = CampaignLaunchPad.signed(store.launchpad, str(ProcessName.own()))
-        posts, at_once = posts_for(order, directory, None if files == directory else files, books)
+        posts, at_once, spare = posts_for(order, directory, None if files == directory else files, books)
         repairer = Repairer(launchpad, campaign=order.campaign)
-        supervisor = PilotSupervisor(launchpad, posts, at_once=at_once, order=order, ledger=ledger, repairer=repairer)
+        supervisor = PilotSupervisor(
+            launchpad, posts, at_once=at_once, spare=spare, order=order, ledger=ledger, repairer=repairer
+        )
         begin(store.database, order, launchpad.owner)
         pulse = Pulse(store.database, supervisor)
         pulse.start()
@@ -371,8 +362,9 @@ def end_record(database: Database[Any], supervisor: PilotSupervisor, result: Wor
         "reason": supervisor.why(),
         "tasks": result.completed + result.failed,
     }
-    if supervisor.cause is not None:
-        told["cause"] = supervisor.cause.model_dump()
+    with suppress(PyMongoError, DatabaseAway):
+        if supervisor.cause is not None:  # what failed after that counts, too
+            told["cause"] = (supervisor.breaker.verdict() or supervisor.cause).model_dump()
     LOGGER.info("%s: %s", supervisor.order.pilot, told)
     with suppress(PyMongoError, DatabaseAway):  # the scheduler will say that it has ended
         database.pilots.update_one({"pilot": supervisor.order.pilot}, {"$set": told})

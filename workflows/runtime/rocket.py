@@ -48,7 +48,9 @@ _PLAIN = frozenset({"READY", "RESERVED", "RUNNING"})
 Document = dict[str, Any]
 
 
-def run_claimed(launchpad: CampaignLaunchPad, fworker: FWorker, firework: Firework) -> str:
+def run_claimed(
+    launchpad: CampaignLaunchPad, fworker: FWorker, firework: Firework, ended: Callable[[], None] | None = None
+) -> str:
     """Run a firework that was just claimed, in the present directory.
 
     Parameters
@@ -58,6 +60,8 @@ def run_claimed(launchpad: CampaignLaunchPad, fworker: FWorker, firework: Firewo
     fworker : FWorker
         What the launch is signed with.
     firework : Firework
+    ended : callable, optional
+        Called when its tasks have ended, and what they did is yet to be written.
 
     Returns
     -------
@@ -72,7 +76,11 @@ def run_claimed(launchpad: CampaignLaunchPad, fworker: FWorker, firework: Firewo
     if firework.launches or FWData().MULTIPROCESSING or any(key in firework.spec for key in UNUSUAL):
         Rocket(launchpad, fworker, firework.fw_id).run()
         return _state(launchpad, firework.fw_id)
-    return _Run(launchpad, fworker, firework).run()
+    return _Run(launchpad, fworker, firework).run(ended or _nothing)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _state(launchpad: CampaignLaunchPad, fw_id: int) -> str:
@@ -93,7 +101,7 @@ class _Run:
         self.rocket = Rocket(launchpad, fworker, self.fw_id)
         self.launch: Launch
 
-    def run(self) -> str:
+    def run(self, ended: Callable[[], None]) -> str:
         if not self._begin():
             return _state(self.launchpad, self.fw_id)
         LOGGER.info("firework %s runs in %s", self.fw_id, self.directory)
@@ -102,6 +110,7 @@ class _Run:
         try:
             action, state = self._tasks()
             over.set()
+            ended()
             return self._end(self._decorated(action), state)
         except ConnectionFailure as error:
             raise DatabaseAway(str(error)) from error

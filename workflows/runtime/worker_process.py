@@ -100,8 +100,8 @@ class JobRunner:
         """
         directory = self._directory(firework)
         # a launch lives in a directory of its own, which FireWorks takes from the process; nothing else runs in it
-        with contextlib.chdir(directory):
-            state = run_claimed(self.launchpad, self.fworker, firework)
+        with contextlib.chdir(directory), self.claims.holding(firework) as release:
+            state = run_claimed(self.launchpad, self.fworker, firework, release)
         with contextlib.suppress(OSError):
             directory.rmdir()  # only if the job left nothing in it
         return state
@@ -125,8 +125,7 @@ class JobRunner:
         """Run until nothing is READY; returns how many were run."""
         done = 0
         while (limit is None or done < limit) and (firework := self.claim()):
-            with self.claims.holding(firework):
-                self.run(firework)
+            self.run(firework)
             done += 1
         return done
 
@@ -189,8 +188,7 @@ class WorkerLoop:
         }
         self.emit("begin", **detail)
         started = time.monotonic()
-        with self.runner.claims.holding(firework):
-            state = self.runner.run(firework)
+        state = self.runner.run(firework)
         self.emit("end", **detail, state=state, seconds=round(time.monotonic() - started, 3))
 
 

@@ -209,7 +209,7 @@ def attempts(site: Site) -> list[tuple[str, int | None]]:
 
 
 def test_what_still_runs_at_the_very_end_is_given_back(site: Site, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("NUCLEATE_DEADLINE", str(time.time() + 15))
+    monkeypatch.setenv("NUCLEATE_DEADLINE", str(time.time() + 25))
     slow(site, minutes=0.01)
     process = site.start(drain_s=10)
     child = spawned(site)
@@ -248,15 +248,15 @@ def test_a_warned_pilot_begins_nothing_more(site: Site):
 def test_a_node_on_which_everything_fails_is_not_let_burn_the_rest(site: Site):
     import sample_jobs as jobs
 
-    for i in range(8):
+    for i in range(16):
         site.add_job(jobs.miss_a_module(str(site.notes)), f"t{i}")
     record = site.ended(site.start())
     assert (record.reason, record.cause.code) == ("bad_state", 204)
     assert "no module of that name on this node" in record.cause.evidence
     failed = list(site.store.attempts.find())
-    assert 3 <= len(failed) <= 5, "two more may have been running"
-    assert sum(attempt["set_aside"] for attempt in failed) >= 3
-    assert list(site.states().values()).count("READY") == 8 - len(failed)
+    assert 3 <= len(failed) <= 10, "some more may begin before the third has been looked at"
+    assert all(attempt["set_aside"] for attempt in failed)
+    assert list(site.states().values()).count("READY") == 16 - len(failed)
 
 
 def test_failures_that_are_the_tasks_own_stop_nobody(site: Site):
