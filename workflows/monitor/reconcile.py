@@ -69,7 +69,7 @@ class Report:
     unknown : dict of str to str
         Processes and batch jobs of which nobody can tell whether they live, and why.
     clusters : list of ClusterReport
-        Those that were asked.
+        Those that had to be asked.
     """
 
     repairs: list[Repair]
@@ -143,7 +143,7 @@ def report(reconciler: Reconciler, found: Reconciled) -> Report:
     unknown = {name: fate.evidence for name, fate in sorted(found.unknown.items())} | found.pilots.unknown
     away = reconciler.repairer.liveness.away | found.pilots.away
     clusters = []
-    for name in sorted(reconciler.inquiry.schedulers):
+    for name in sorted(reconciler.inquiry.asked):
         try:
             clusters.append(ClusterReport(name, reconciler.inquiry.accounting(name), away.get(name, "")))
         except SchedulerAwayError as error:

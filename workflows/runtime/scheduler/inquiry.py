@@ -51,6 +51,8 @@ class Inquiry:
             If there is no such cluster.
         """
         wanted = set(job_ids)
+        if not wanted:
+            return {}
         self._raise_if_away(cluster)
         answer = self._answers.get(cluster)
         if answer is None or time.monotonic() - answer.at > self.fresh_s:
@@ -76,10 +78,18 @@ class Inquiry:
         """
         wanted = sorted(set(names))
         self._raise_if_away(cluster)
+        if not wanted:
+            return {}
+        self._answers.setdefault(cluster, _Answer(float("-inf")))
         try:
-            return self.schedulers[cluster].named(wanted) if wanted else {}
+            return self.schedulers[cluster].named(wanted)
         except SchedulerError as error:
             raise self._now_away(cluster, error) from error
+
+    @property
+    def asked(self) -> set[str]:
+        """The clusters that had to be asked for anything so far."""
+        return set(self._answers)
 
     def accounting(self, cluster: str) -> bool:
         """Tell whether a cluster keeps accounts.

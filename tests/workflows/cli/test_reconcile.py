@@ -1,0 +1,51 @@
+"""``nucleate reconcile`` with and without a cluster file."""
+
+import json
+
+import yaml
+
+from workflows.records import Pilot
+
+SPEC = """\
+name: oxides
+chemistry: {systems: [Mg-O], max_elements: 2}
+samples: 4
+rounds: 1
+"""
+
+
+def test_clusters_are_asked_where_a_file_names_them(nucleate, store, tmp_path):
+    path = tmp_path / "oxides.yaml"
+    path.write_text(SPEC)
+    assert nucleate("launch", path).code == 0
+    command = ["reconcile", "-C", tmp_path / "oxides"]
+    ran = nucleate(*command)
+    assert (ran.code, ran.out) == (0, "nothing to mend\n"), "as on a machine without clusters"
+
+    ran = nucleate(*command, "--cluster", "alps")
+    assert ran.code == 2
+    assert "clusters.yaml does not exist" in ran.err
+
+    file = tmp_path / "mine.yaml"
+    pilots = {"cpu": {"categories": ["cpu"]}}
+    silent = {"slurm_conf": str(tmp_path / "gone.conf"), "pilots": pilots}
+    file.write_text(yaml.safe_dump({"clusters": {"alps": silent}}))
+    assert nucleate(*command, "--clusters", file).out == "nothing to mend\n", "there was nothing to ask it"
+    pilot = Pilot(pilot="p", campaign="oxides", cluster="alps", kind="cpu", job_id="81", state="running")
+    store.database.pilots.insert_one(pilot.model_dump())
+    ran = nucleate(*command, "--clusters", file)
+    first, last = ran.out.splitlines()
+    assert ran.code == 0
+    assert first.startswith("cluster alps does not answer, so nothing there is called dead: ")
+    assert last == "nothing to mend"
+    told = json.loads(nucleate(*command, "--clusters", file, "--json").out)
+    assert [(cluster["name"], bool(cluster["away"])) for cluster in told["clusters"]] == [("alps", True)]
+
+    ran = nucleate(*command, "--clusters", file, "--cluster", "apls")
+    assert ran.code == 2
+    assert "did you mean alps?" in ran.err
+
+    file.write_text(yaml.safe_dump({"clusters": {"alps": silent | {"colour": "red"}}}))
+    ran = nucleate(*command, "--clusters", file)
+    assert ran.code == 2
+    assert "colour" in ran.err
