@@ -94,6 +94,8 @@ def settle(
     wf = launchpad.get_wf_by_fw_id_lzyfw(nodes[0])
     updated: set[int] = set()
     for fw_id in reset:
+        wf.fw_states[fw_id] = facts[fw_id]  # or whatever is refreshed before it would take it for done
+    for fw_id in reset:
         for child in wf.links[fw_id]:
             if wf.id_fw[child].state != "WAITING":
                 updated |= set(wf.rerun_fw(child, updated))
