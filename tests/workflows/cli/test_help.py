@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-VERBS = ["init", "check", "launch", "demo", "work", "reconcile", "status", "failures", "report", "export", "reproduce"]
+VERBS = ["init", "check", "launch", "demo", "work", "submit", "reconcile", "status", "failures", "rerun"]
+VERBS += ["report", "export", "reproduce"]
 
 
 def test_help_says_what_it_is_and_groups_the_commands(nucleate):
@@ -17,8 +18,7 @@ def test_help_says_what_it_is_and_groups_the_commands(nucleate):
     assert positions == sorted(positions)
     for verb in (*VERBS, "reference", "pseudos", "diagnose", "server", "version"):
         assert f"│ {verb} " in ran.out
-    for verb in ("submit", "rerun", "generator"):
-        assert f"│ {verb} " not in ran.out
+    assert "│ generator " not in ran.out
 
 
 @pytest.mark.parametrize("verb", [*VERBS, "reference build", "reference show", "server status", "server stop"])
