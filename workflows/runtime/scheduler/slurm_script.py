@@ -17,9 +17,6 @@ _OF_THE_USER = ("HOME", "USER", "LOGNAME", "SHELL", "PATH", "LANG", "LC_ALL", "L
 """What a job has of its submitter's environment. Anything else of a terminal (agents, displays, temporary directories,
 passwords) is wrong or has no business on a node."""
 
-LEAST_WARNING_S = 35
-"""s before the end; slurmctld looks at wall-times every 30 s, and gives no warning if it finds the end come already."""
-
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _CHANGED = re.compile(r'["\\]')
@@ -52,7 +49,7 @@ def options(request: JobRequest) -> list[str]:
         "--propagate=NONE",  # login nodes limit processes and memory more than jobs bear
     ]
     if request.warn_s:
-        words.append(f"--signal=B:TERM@{max(request.warn_s, LEAST_WARNING_S)}")
+        words.append(f"--signal=B:TERM@{request.warn_s}")  # slurmctld looks every 30 s: it may come that much earlier
     if request.gpus:
         words.append(f"--gres=gpu:{-(-request.gpus // request.nodes)}")
     named = ("partition", "account", "qos", "reservation", "constraint")

@@ -157,7 +157,7 @@ def told_by_accounts(runs: tuple[Run, ...]) -> JobInfo:
 
 def _closed(run: JobInfo) -> JobInfo:
     """Say of an earlier run that it ended, where its state is only that the job was put back."""
-    return replace(run, phase="ended") if run.state in states.QUEUED else run
+    return replace(run, phase="ended") if run.state == "REQUEUED" else run
 
 
 def _run(block: list[dict[str, str]]) -> Run:
@@ -167,7 +167,7 @@ def _run(block: list[dict[str, str]]) -> Run:
     exit_code, number = states.parse_exit(head["ExitCode"])
     memory = any(states.split_state(step["State"])[0] == "OUT_OF_MEMORY" for step in steps)
     nodes, reason = _said(head["NodeList"]), _said(head["Reason"])
-    started = states.parse_time(head["Start"])
+    started = states.parse_time(head["Start"]) if nodes else None
     elapsed_s = _seconds(head)
     if started is None and steps:  # it was put back before accounting had heard that it began
         elapsed_s = max(elapsed_s, *(_seconds(step) for step in steps))
