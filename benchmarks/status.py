@@ -1,15 +1,19 @@
-"""How long ``nucleate status`` asks the database at 10,000 candidates: 20 closed rounds and one open round of 500.
+"""How long ``status`` and ``failures`` ask the database at 100,000 candidates in 199 closed rounds and an open one.
 
-Fills a fresh database of an embedded server of its own (a temporary data directory) with what the stages would have
-left there, structures included, and prints the seconds of ``campaign_status`` beside those of counting the same numbers
-from every round's candidates, as a status without stored summaries would have to.
+Fills the database of an embedded server of its own (in a temporary directory, or in ``--keep DIR``, where a run that
+was interrupted goes on) with what the stages would have left there, structures included: candidates, fireworks,
+workflows, attempts, verdicts. Prints the seconds of both beside those of FireWorks' own calls on the same database
+(what ``lpad get_wflows`` and ``lpad get_fws`` make), and of counting every round's candidates, as a status without
+stored summaries would have to.
 
-    python benchmarks/status.py [--rounds 20] [--per-round 475] [--open 500] [--repeat 5]
+    python benchmarks/status.py [--rounds 199] [--per-round 500] [--open 500] [--repeat 5] [--keep DIR]
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
 import os
 import tempfile
 import time
@@ -24,13 +28,18 @@ from workflows.monitor.status import campaign_status
 from workflows.monitor.triage import failures
 from workflows.records import Attempt, Candidate, Cause, Round, Verdict, candidate_id, now
 from workflows.runtime import embedded
+from workflows.runtime.accounting import balance
 from workflows.runtime.store import Store, open_store
 from workflows.spec import CampaignSpec
 from workflows.summary import summarise
 
 NAME = "large"
+_JOBS = 35 + 50 * 10
+"""Fireworks of a round."""
 VERIFIED = 50
 """Candidates of a round that were verified: a tenth."""
+
+CREATED = "2026-11-01T00:00:00.000000"
 
 STRUCTURE: dict[str, Any] = {
     "lattice": {"matrix": [[4.2, 0.1, 0.0], [0.0, 4.3, 0.1], [0.1, 0.0, 4.4]], "pbc": [True] * 3},
@@ -41,7 +50,7 @@ STRUCTURE: dict[str, Any] = {
             "xyz": [1.0, 2.0, 3.0],
             "label": "Mg",
         }
-        for _ in range(8)
+        for _ in range(4)
     ],
 }
 
@@ -59,8 +68,8 @@ def candidate(number: int, index: int) -> dict[str, Any]:
         seed=index,
         condition={},
         structure=STRUCTURE,
-        formula="Mg8",
-        n_atoms=8,
+        formula="Mg4",
+        n_atoms=4,
     ).model_dump()
     passed = index % 3 != 0
     record["screen"] = {"valid": passed, "reasons": [], "unique": passed, "passed": passed}
@@ -88,8 +97,11 @@ def jobs(
     def add(stage: str, name: str | None, state: str) -> None:
         fw_id = first + len(fireworks)
         block = {"campaign": NAME, "round": number, "stage": stage, "candidate": name, "engine": "mlip"}
-        spec = {"nucleate": block, "_tasks": [{"job": {"function_args": [STRUCTURE], "padding": "x" * 3000}}]}
-        fireworks.append({"fw_id": fw_id, "state": state, "name": f"{NAME}/r{number:02d}/{stage}/{name}", "spec": spec})
+        spec = {"nucleate": block, "_tasks": [{"job": {"function_args": [STRUCTURE], "padding": "x" * 500}}]}
+        launched = [fw_id] if state in {"COMPLETED", "FIZZLED", "RUNNING"} else []
+        stamp = {"created_on": CREATED, "updated_on": CREATED, "launches": launched, "archived_launches": []}
+        named = f"{NAME}/r{number:02d}/{stage}/{name}"
+        fireworks.append({"fw_id": fw_id, "state": state, "name": named, "spec": spec} | stamp)
         if state in {"COMPLETED", "FIZZLED", "RUNNING"}:
             mine = {"COMPLETED": "completed", "FIZZLED": "failed", "RUNNING": "running"}[state]
             attempts.append(
@@ -132,7 +144,7 @@ def jobs(
                     candidate=name,
                     campaign=NAME,
                     round=number,
-                    formula="Mg8",
+                    formula="Mg4",
                     structure=STRUCTURE,
                     verified=not fails,
                     stable=not fails,
@@ -143,6 +155,31 @@ def jobs(
                 ).model_dump()
             )
     return fireworks, attempts, verdicts
+
+
+def workflow(number: int, fireworks: list[dict[str, Any]]) -> dict[str, Any]:
+    """Give the document that links a round's fireworks."""
+    nodes = [fw["fw_id"] for fw in fireworks]
+    return {
+        "nodes": nodes,
+        "links": {str(a): [b] for a, b in itertools.pairwise(nodes)} | {str(nodes[-1]): []},
+        "parent_links": {str(b): [a] for a, b in itertools.pairwise(nodes)},
+        "fw_states": {str(fw["fw_id"]): fw["state"] for fw in fireworks},
+        "name": f"{NAME}/r{number:02d}",
+        "metadata": {"nucleate_round": f"{NAME}/r{number:02d}"},
+        "state": "COMPLETED",
+        "created_on": now(),
+        "updated_on": now(),
+    }
+
+
+def forget(database: Any, number: int) -> None:
+    """Remove what an interrupted run has left of a round."""
+    mine = {"campaign": NAME, "round": number}
+    for name in ("candidates", "attempts", "verdicts"):
+        database[name].delete_many(mine)
+    database.fireworks.delete_many({"spec.nucleate.campaign": NAME, "spec.nucleate.round": number})
+    database.workflows.delete_many({"metadata.nucleate_round": f"{NAME}/r{number:02d}"})
 
 
 def fill(store: Store, closed: int, per_round: int, open_size: int) -> int:
@@ -158,10 +195,15 @@ def fill(store: Store, closed: int, per_round: int, open_size: int) -> int:
     )
     database = store.database
     plain = {"name": NAME, "spec": spec.model_dump(mode="json"), "state": "running", "why": "", "directory": "/nowhere"}
-    database.campaigns.insert_one(plain)
+    database.campaigns.replace_one({"name": NAME}, plain, upsert=True)
     written, first = 0, 1
+    there = {r["round"] for r in database.rounds.find({"campaign": NAME}, {"round": 1})}
     for number in range(1, closed + 2):
         last = number > closed
+        if number in there:
+            first += _JOBS
+            continue
+        forget(database, number)
         size = open_size if last else per_round
         database.candidates.insert_many([candidate(number, index) for index in range(size)])
         written += size
@@ -169,6 +211,7 @@ def fill(store: Store, closed: int, per_round: int, open_size: int) -> int:
         first += len(fireworks)
         for name, documents in (("fireworks", fireworks), ("attempts", attempts), ("verdicts", verdicts)):
             database[name].insert_many(documents)
+        database.workflows.insert_one(workflow(number, fireworks))
         record = Round(campaign=NAME, round=number, state="open" if last else "closed", generator_state="0" * 64)
         record.claimed_at = now() - timedelta(hours=closed + 2 - number)
         if not last:
@@ -188,32 +231,60 @@ def seconds(function: Any, repeat: int) -> list[float]:
     return found
 
 
+def get_wflows(store: Store) -> int:
+    """Ask as ``lpad get_wflows -q '{"name": ...}' -d less`` does."""
+    ids = store.launchpad.get_wf_ids({"name": {"$regex": f"^{NAME}/"}})
+    return len([store.launchpad.get_wf_summary_dict(fw_id, mode="less") for fw_id in ids])
+
+
+def get_fws(store: Store) -> int:
+    """Ask as ``lpad get_fws -s FIZZLED -q '{"spec.nucleate.campaign": ...}' -d all`` does."""
+    ids = store.launchpad.get_fw_ids({"state": "FIZZLED", "spec.nucleate.campaign": NAME})
+    return len([store.launchpad.fireworks.find_one({"fw_id": fw_id}) for fw_id in ids])
+
+
+def measure(store: Store, rounds: int, repeat: int) -> None:
+    """Time both commands' queries and FireWorks' own, and print them."""
+    database = store.database
+    spec = campaign_spec(database, NAME)
+    for name, function in (
+        ("status", lambda: campaign_status(database, NAME)),
+        ("failures", lambda: failures(database, Selector(NAME))),
+    ):
+        took = seconds(function, repeat)
+        print(f"{name:<28} median {median(took):8.3f} s, worst {max(took):.3f} s of {repeat}", flush=True)
+    groups = failures(database, Selector(NAME))
+    print(f"  failures found: {sum(group.count for group in groups)}")
+    for name, ask in (("lpad get_wflows -d less", get_wflows), ("lpad get_fws -s FIZZLED", get_fws)):
+        begun = time.perf_counter()
+        count = ask(store)
+        print(f"{name:<28} {time.perf_counter() - begun:15.3f} s, {count} found", flush=True)
+    scan = seconds(lambda: [summarise(database, spec, n + 1) for n in range(rounds + 1)], 1)
+    print(f"{'counting every round':<28} {scan[0]:15.3f} s")
+
+
 def main() -> None:
     """Fill, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=20, help="closed rounds")
-    parser.add_argument("--per-round", type=int, default=475, help="candidates of a closed round")
+    parser.add_argument("--rounds", type=int, default=199, help="closed rounds")
+    parser.add_argument("--per-round", type=int, default=500, help="candidates of a closed round")
     parser.add_argument("--open", type=int, default=500, help="candidates of the open round")
     parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--keep", type=Path, help="directory of the database, kept and gone on with")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="nucleate-bench-") as directory:
-        os.environ["NUCLEATE_DATA_DIR"] = directory
-        try:
-            with open_store("embedded") as store:
-                begun = time.perf_counter()
-                written = fill(store, options.rounds, options.per_round, options.open)
-                database = store.database
-                took = time.perf_counter() - begun
-                print(f"{written:,} candidates in {options.rounds + 1} rounds, written in {took:.0f} s")
-                spec = campaign_spec(database, NAME)
-                asked = seconds(lambda: campaign_status(database, NAME), options.repeat)
-                triage = seconds(lambda: failures(database, Selector(NAME)), options.repeat)
-                scan = seconds(lambda: [summarise(database, spec, n + 1) for n in range(options.rounds + 1)], 1)
-                print(f"campaign_status: median {median(asked):.3f} s, worst {max(asked):.3f} s of {options.repeat}")
-                print(f"failures:        median {median(triage):.3f} s, worst {max(triage):.3f} s of {options.repeat}")
-                print(f"counting every round instead: {scan[0]:.3f} s, {scan[0] / median(asked):.1f} times as long")
-        finally:
-            embedded.stop(Path(directory))
+    with contextlib.ExitStack() as stack:
+        directory = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nucleate-bench-")))
+        os.environ["NUCLEATE_DATA_DIR"] = str(directory)
+        stack.callback(embedded.stop, directory)
+        store = stack.enter_context(open_store("embedded"))
+        store.ensure_indexes()
+        begun = time.perf_counter()
+        written = fill(store, options.rounds, options.per_round, options.open)
+        balance(store.database, NAME)  # as each closing round does
+        took = time.perf_counter() - begun
+        total = options.rounds * options.per_round + options.open
+        print(f"{total:,} candidates in {options.rounds + 1} rounds, {written:,} written in {took:.0f} s", flush=True)
+        measure(store, options.rounds, options.repeat)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,13 @@ UNIQUE_KEYS: dict[str, tuple[tuple[str, ...], ...]] = {
 
 QUERY_KEYS: dict[str, tuple[tuple[str, ...], ...]] = {
     "candidates": (("campaign", "round", "index"),),
-    "attempts": (("campaign", "round", "candidate", "stage"), ("campaign", "state"), ("fw_id",), ("job_uuid",)),
+    "attempts": (
+        ("campaign", "round", "candidate", "stage"),
+        ("campaign", "state"),
+        ("fw_id",),
+        ("job_uuid",),
+        ("campaign", "launch_id"),
+    ),
     "verdicts": (("campaign", "round"), ("campaign", "counted_in")),
     "pilots": (("campaign", "state"), ("cluster", "job_id")),
     # One compound index: the embedded server scans everything when two fields have an index each.

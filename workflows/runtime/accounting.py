@@ -67,21 +67,50 @@ def spent_core_seconds(pilot: dict[str, Any]) -> float:
     return float(pilot["cores"]) * max(0.0, elapsed)
 
 
+def balance(database: Database[Any], campaign: str) -> None:
+    """Store what was spent outside of batch jobs so far, so that nobody sums all attempts of a campaign again.
+
+    Whatever runs now, and what began after it, is left for the next balance.
+    """
+    stored = _balance(database, campaign)
+    mine = {"campaign": campaign, "launch_id": {"$gt": stored["launch_id"]}}
+    ids = {a["launch_id"]: a["state"] for a in database.attempts.find(mine, {"_id": 0, "launch_id": 1, "state": 1})}
+    if not ids:
+        return
+    until = min((i for i, state in ids.items() if state == "running"), default=max(ids) + 1) - 1
+    spent = stored["core_seconds"] + _outside_between(database, campaign, stored["launch_id"], until)
+    before = stored if stored["launch_id"] else None
+    # somebody else's balance counts: ours would count the same again
+    database.campaigns.update_one(
+        {"name": campaign, "spent": before}, {"$set": {"spent": {"launch_id": until, "core_seconds": spent}}}
+    )
+
+
+def _balance(database: Database[Any], campaign: str) -> dict[str, Any]:
+    found = database.campaigns.find_one({"name": campaign}, {"spent": 1}) or {}
+    return found.get("spent") or {"launch_id": 0, "core_seconds": 0.0}
+
+
 def _outside(database: Database[Any], campaign: str) -> float:
-    """Sum core-seconds of attempts outside of batch jobs: all as of one core, then what wider ones took beyond it."""
-    outside = {"campaign": campaign, "pilot": None}
-    stages: list[dict[str, Any]] = [
-        {"$match": {**outside, "seconds": {"$gt": 0}}},
-        {"$group": {"_id": None, "seconds": {"$sum": "$seconds"}}},
-    ]
-    total = sum(float(row["seconds"]) for row in database.attempts.aggregate(stages))
-    wide = {"spec.nucleate.campaign": campaign, "spec.resources.cores": {"$gt": 1}}
+    """Sum core-seconds of attempts outside of batch jobs: the last balance, and what came since."""
+    stored = _balance(database, campaign)
+    spent: float = stored["core_seconds"]
+    return spent + _outside_between(database, campaign, stored["launch_id"], None)
+
+
+def _outside_between(database: Database[Any], campaign: str, after: int, until: int | None) -> float:
+    launches = {"$gt": after} if until is None else {"$gt": after, "$lte": until}
+    wanted = {"campaign": campaign, "launch_id": launches, "pilot": None}
+    fields = {"_id": 0, "fw_id": 1, "round": 1, "seconds": 1}
+    attempts = [one for one in database.attempts.find(wanted, fields) if one["seconds"]]
+    rounds = sorted({one["round"] for one in attempts})
+    wide = {
+        "spec.nucleate.campaign": campaign,
+        "spec.nucleate.round": {"$in": rounds},
+        "spec.resources.cores": {"$gt": 1},
+    }
     cores = {
         fw["fw_id"]: fw["spec"]["resources"]["cores"]
         for fw in database.fireworks.find(wide, {"_id": 0, "fw_id": 1, "spec.resources.cores": 1})
     }
-    if not cores:
-        return total
-    wanted = {**outside, "fw_id": {"$in": list(cores)}, "seconds": {"$gt": 0}}
-    found = database.attempts.find(wanted, {"_id": 0, "fw_id": 1, "seconds": 1})
-    return total + sum(float((cores[one["fw_id"]] - 1) * one["seconds"]) for one in found)
+    return sum(float(cores.get(one["fw_id"], 1) * one["seconds"]) for one in attempts)

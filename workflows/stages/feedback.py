@@ -8,7 +8,7 @@ from jobflow import job
 
 from workflows import ledger
 from workflows.records import Candidate, Round, Verdict, now
-from workflows.runtime.accounting import total_core_hours
+from workflows.runtime.accounting import balance, total_core_hours
 from workflows.runtime.context import current_task
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ def close_round(database: Database[Any], files: Blobs, spec: CampaignSpec, numbe
             }
         },
     )
+    balance(database, spec.name)
     closed = ledger.get_round(database, spec.name, number)
     assert closed is not None  # noqa: S101 - it was read above
     return closed

@@ -8,7 +8,7 @@ import pytest
 from fireworks import Firework, PyTask, Workflow
 
 from workflows.records import Attempt, Pilot, now
-from workflows.runtime.accounting import OUTSIDE, core_hours, total_core_hours
+from workflows.runtime.accounting import OUTSIDE, balance, core_hours, total_core_hours
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -56,10 +56,28 @@ def test_a_running_job_without_accounts_counts_so_far_and_a_queued_one_not_at_al
 
 
 def test_what_ran_outside_of_any_job_counts_with_its_cores(store):
-    wide = Firework([PyTask(func="time.time")], spec={"nucleate": {"campaign": "c"}, "resources": {"cores": 4}})
+    wide = Firework(
+        [PyTask(func="time.time")], spec={"nucleate": {"campaign": "c", "round": 1}, "resources": {"cores": 4}}
+    )
     fw_id = next(iter(store.launchpad.add_wf(Workflow([wide])).values()))
-    attempt(store, "wide", fw_id=fw_id, seconds=3600.0)
-    attempt(store, "narrow", fw_id=fw_id + 1, seconds=1800.0)
-    attempt(store, "running", fw_id=fw_id + 2, state="running")
-    attempt(store, "another's", campaign="d", seconds=3600.0)
+    attempt(store, "wide", fw_id=fw_id, launch_id=1, seconds=3600.0)
+    attempt(store, "narrow", fw_id=fw_id + 1, launch_id=2, seconds=1800.0)
+    attempt(store, "running", fw_id=fw_id + 2, launch_id=3, state="running")
+    attempt(store, "another's", campaign="d", launch_id=4, seconds=3600.0)
     assert core_hours(store.database, "c") == pytest.approx({OUTSIDE: 4.5})
+
+
+def test_a_balance_changes_no_sum_and_leaves_what_runs_for_the_next(store):
+    store.database.campaigns.insert_one({"name": "c"})
+    attempt(store, "first", launch_id=1, seconds=3600.0)
+    attempt(store, "slow", launch_id=2, state="running")
+    attempt(store, "third", launch_id=3, seconds=3600.0)
+    for _ in range(2):
+        balance(store.database, "c")
+        assert store.database.campaigns.find_one()["spent"] == {"launch_id": 1, "core_seconds": 3600.0}
+        assert core_hours(store.database, "c") == pytest.approx({OUTSIDE: 2.0})
+    store.database.attempts.update_one({"launch_id": 2}, {"$set": {"state": "completed", "seconds": 1800.0}})
+    assert core_hours(store.database, "c") == pytest.approx({OUTSIDE: 2.5})
+    balance(store.database, "c")
+    assert store.database.campaigns.find_one()["spent"] == {"launch_id": 3, "core_seconds": 9000.0}
+    assert core_hours(store.database, "c") == pytest.approx({OUTSIDE: 2.5})
