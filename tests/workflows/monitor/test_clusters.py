@@ -1,0 +1,61 @@
+"""What a status says of batch jobs, from their records alone."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from workflows.monitor.clusters import pilot_status, stuck_pilots, unfit
+from workflows.monitor.standing import PilotStatus
+from workflows.records import Cause, Pilot, now
+
+BEGUN = now()
+
+
+def pilot(state, minutes_ago=0, **fields):
+    of = {"pilot": f"c-alps-dft-{minutes_ago}", "campaign": "c", "cluster": "alps", "kind": "dft", "memory_gb": 32.0}
+    record = Pilot(**{**of, "state": state, "submitted_at": BEGUN - timedelta(minutes=minutes_ago), **fields})
+    return record.model_dump()
+
+
+def ready(stage, **resources):
+    return {"spec": {"nucleate": {"stage": stage}, "resources": resources}}
+
+
+def test_jobs_in_the_queues_are_counted_with_what_the_scheduler_says():
+    found = pilot_status([
+        pilot("queued", message="Priority"),
+        pilot("submitting"),
+        pilot("queued", 1, message="Priority"),
+        pilot("running", 2, cores=8, tasks=5),
+        pilot("ended", 3, cores=8, tasks=7),
+    ])  # fmt: skip
+    assert found == [PilotStatus("alps", "dft", running=1, queued=3, cores=8, tasks=5, waits="Priority (2)")]
+
+
+def test_a_refusal_matters_while_it_is_the_newest_and_there_is_work():
+    refused = pilot("refused", 1, message="Invalid qos specification")
+    (stuck,) = stuck_pilots([refused, pilot("ended", 2)], work_is_ready=True)
+    assert "Invalid qos" in stuck.why
+    assert stuck.needs_somebody
+    assert stuck_pilots([refused], work_is_ready=False) == []
+    assert stuck_pilots([pilot("queued"), refused], work_is_ready=True) == []
+
+
+def test_a_node_that_failed_everything_is_told_until_it_has_worked_again():
+    cause = Cause(code=203, name="binary_missing", evidence="the last 3 tasks on n7 failed; pw.x is not on PATH")
+    bad = pilot("ended", 5, host="n7", cause=cause)
+    (stuck,) = stuck_pilots([bad], work_is_ready=True)
+    assert stuck.what == "node n7 of alps"
+    assert "pw.x is not on PATH" in stuck.why
+    assert stuck.remedy.endswith("nucleate rerun --cause 203")
+    assert stuck_pilots([pilot("ended", 1, host="n7", tasks=4), bad], work_is_ready=True) == []
+
+
+def test_work_that_no_job_in_the_queues_has_room_for():
+    pilots = [pilot("running", cores=8, minutes=60)]
+    fits = [ready("relax", memory_gb=32, cores=8), ready("relax", minutes=500, resumable=True), ready("gate")]
+    assert unfit(pilots, fits) == []
+    (stuck,) = unfit(pilots, [*fits, ready("relax", memory_gb=64), ready("phonon", memory_gb=64)])
+    assert stuck.what == "jobs that are ready: phonon 1, relax 1"
+    assert stuck.why == "they need 64 GB of memory each, and no job in the queues has more than 32"
+    assert unfit([], [ready("relax", memory_gb=64)]) == []
