@@ -45,6 +45,7 @@ espresso-faults: espresso  ## every failure of pw.x that is handled, provoked an
 	$(PY) benchmarks/walltime_restart.py
 
 test: espresso slurm  ## lint, types and the whole test-suite, with real pw.x runs and a real SLURM
+	@bash deploy/setup-tests.sh
 	@$(MAKE) --no-print-directory lint
 	$(PY) -m pytest -n $(PROCESSES) --dist loadgroup tests
 
