@@ -5,10 +5,11 @@ set -euo pipefail
 export PATH=$PATH:/usr/sbin:/sbin
 
 declare -A packages=([sshd]=openssh-server [ssh]=openssh-client [ip]=iproute2 [shellcheck]=shellcheck [node]=nodejs
-    [openssl]=openssl [setpriv]=util-linux [systemd-analyze]=systemd [cc]=gcc)
+    [openssl]=openssl [setpriv]=util-linux [systemd-analyze]=systemd [cc]="gcc libc6-dev")
 missing=() wanted=()
 for program in "${!packages[@]}"; do
-    command -v "$program" >/dev/null || { missing+=("$program"); wanted+=("${packages[$program]}"); }
+    # shellcheck disable=SC2206 # a program may take several packages
+    command -v "$program" >/dev/null || { missing+=("$program"); wanted+=(${packages[$program]}); }
 done
 [ ${#missing[@]} -gt 0 ] || exit 0
 
