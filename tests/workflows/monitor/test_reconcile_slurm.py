@@ -193,7 +193,7 @@ def test_a_controller_that_is_down_makes_nobody_dead_and_hides_nobody_for_good(s
     for name in ("living", "dying"):
         site.take(name)
     site.run()
-    site.slurm.stop("slurmctld", signal.SIGKILL)
+    site.slurm.stop("slurmctld")  # after a kill -9 it may not know jobs of the last seconds, and has them killed
     os.kill(ProcessName.parse(site.process("dying")).pid, signal.SIGKILL)
     until = time.monotonic() + 15.0
     while time.monotonic() < until:
