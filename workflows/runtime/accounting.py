@@ -103,14 +103,11 @@ def _outside_between(database: Database[Any], campaign: str, after: int, until: 
     wanted = {"campaign": campaign, "launch_id": launches, "pilot": None}
     fields = {"_id": 0, "fw_id": 1, "round": 1, "seconds": 1}
     attempts = [one for one in database.attempts.find(wanted, fields) if one["seconds"]]
-    rounds = sorted({one["round"] for one in attempts})
-    wide = {
-        "spec.nucleate.campaign": campaign,
-        "spec.nucleate.round": {"$in": rounds},
-        "spec.resources.cores": {"$gt": 1},
-    }
-    cores = {
-        fw["fw_id"]: fw["spec"]["resources"]["cores"]
-        for fw in database.fireworks.find(wide, {"_id": 0, "fw_id": 1, "spec.resources.cores": 1})
-    }
+    fields = {"_id": 0, "fw_id": 1, "spec.resources.cores": 1}
+    cores: dict[int, int] = {}
+    for number in sorted({one["round"] for one in attempts}):
+        # by equality: with a list of rounds, or cores in the filter, the embedded server scans all fireworks
+        mine = {"spec.nucleate.campaign": campaign, "spec.nucleate.round": number}
+        for fw in database.fireworks.find(mine, fields):
+            cores[fw["fw_id"]] = (fw["spec"].get("resources") or {}).get("cores") or 1
     return sum(float(cores.get(one["fw_id"], 1) * one["seconds"]) for one in attempts)
