@@ -181,6 +181,13 @@ class PilotSupervisor(Supervisor):
             return "out_of_time" if self.launchpad.fireworks.find_one(query, {"_id": 1}) else "idle"
         return None
 
+    def _work_is_left(self) -> bool:
+        if self.order.fw_id is None:
+            return super()._work_is_left()
+        # kept for this pilot, so no query for anybody's work finds it
+        ours = {"fw_id": self.order.fw_id, "state": {"$in": ["READY", "RESERVED", "RUNNING"]}}
+        return self.launchpad.fireworks.find_one(ours, {"_id": 1}) is not None
+
     def _grow(self, moment: float) -> None:
         """Fill another post, if all workers are busy: the spare ones, then where there is room and a task for it."""
         if not self.vacant or moment < self._next_growth or not all(w.job for w in self.workers.values()):

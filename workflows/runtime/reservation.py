@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 _WORK = {"_id": 0, "fw_id": 1, "spec._category": 1, "spec.nucleate.stage": 1, "spec.resources": 1}
 
+OWN_GB = 0.5
+"""GB that the pilot itself, and the worker that loads the task, take beside it."""
+
 
 def sized(kind: PilotKind, spec: Mapping[str, Any]) -> PilotKind:
     """Give a kind of just the size that one firework needs; partition, account and the like are its kind's.
@@ -50,7 +53,7 @@ def sized(kind: PilotKind, spec: Mapping[str, Any]) -> PilotKind:
         update={
             "cores": taken.cores,
             "nodes": nodes,
-            "memory_gb": taken.memory_gb / nodes,
+            "memory_gb": round(taken.memory_gb / nodes + OWN_GB, 3),
             "minutes": math.ceil(taken.minutes + kind.drain_s / 60),
             "partition": said.get("partition") or kind.partition,
             "gpus": kind.gpus if spec.get("_category") == "gpu" else 0,

@@ -354,7 +354,7 @@ def test_each_task_may_have_a_job_of_its_size_that_no_pilot_takes_from_it(site, 
     ran = submit("--reserve")
     assert ran.code == 0, ran.err
     sizes = {pilot.fw_id: (pilot.cores, pilot.memory_gb, pilot.minutes) for pilot in site.pilots()}
-    assert sorted(sizes.values()) == [(1, 0.2, 3), (2, 0.3, 4)]
+    assert sorted(sizes.values()) == [(1, 0.7, 3), (2, 0.8, 4)]
     assert "submitted" not in submit("--reserve").out
     assert "submitted" not in submit().out, "pilots find no work that others are reserved for"
     wait_until(lambda: set(site.states().values()) == {"COMPLETED"}, "the work to be done", 120)
