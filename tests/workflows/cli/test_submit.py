@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
 from fireworks import Firework, Workflow
 from slurm_fixtures import wait_until
 
@@ -57,7 +56,7 @@ class Site:
     def write(self, cluster: dict[str, Any] | None = None, **kind: Any) -> None:
         """Write the cluster file anew."""
         local = {"environment": {"PYTHONPATH": str(SUPPORT)}, "pilots": {"cpu": {**self.kind, **kind}}}
-        self.file.write_text(yaml.safe_dump({"clusters": {"local": {**local, **(cluster or {})}}}))
+        self.file.write_text(json.dumps({"clusters": {"local": {**local, **(cluster or {})}}}, indent=1))
 
     def add(self, *tags: str, seconds: float = 0.0, **resources: Any) -> list[int]:
         """Add tasks that are READY."""
