@@ -139,7 +139,8 @@ def _is_settled(record: dict[str, Any], *, accounts: bool) -> bool:
 
 def _told(record: dict[str, Any], info: JobInfo) -> dict[str, Any]:
     """Give what a record should say after its job's scheduler has spoken."""
-    if record["state"] == "ended" and info.phase != "ended" and info.restarts <= record["restarts"]:
+    back = info.phase != "ended" and info.restarts > record["restarts"]
+    if record["state"] == "ended" and info.phase == "running" and not back:
         return {}  # the job has said so itself, and the scheduler is about to
     told: dict[str, Any] = {
         "job_id": info.job_id,
@@ -160,28 +161,29 @@ def _told(record: dict[str, Any], info: JobInfo) -> dict[str, Any]:
             told["cause"] = cause.model_dump()
         elif info.exit_code:
             told["message"] = info.evidence
-    elif info.restarts > record["restarts"]:
-        told |= {
-            "ended_at": None,
-            "cause": None,
-            "reason": "",
-            "settled": False,
-        }  # put back into the queue: it begins anew
+    elif back or record["state"] == "ended":  # put back into the queue: it begins anew
+        told |= {"ended_at": None, "cause": None, "reason": "", "settled": False}
     return told
 
 
 def _why_it_was_stopped(record: dict[str, Any], info: JobInfo) -> Cause | None:
     """Give why a run of a job that was told to stop ended, by its scheduler; the job itself can't know."""
-    run = info.earlier[-1] if info.restarts > record["restarts"] and info.earlier else info
-    code = run.cause or (_PREEMPTED if run is not info else None)
+    code, evidence = info.cause, info.evidence or info.state
+    if info.restarts and (info.phase != "ended" or info.restarts > record["restarts"]):
+        # it had to make way, if nothing worse; accounts of the earlier run may be about to come in
+        code, evidence = _PREEMPTED, "put back into the queue"
+        if info.earlier:
+            before = info.earlier[-1]
+            code, evidence = before.cause or code, f"{evidence}; {before.evidence or before.state}"
     if code not in {_NODE_FAILURE, _PREEMPTED, _CANCELLED}:
         return None
-    return Cause(code=code, name=CAUSES[code].name, evidence=run.evidence or run.state)
+    return Cause(code=code, name=CAUSES[code].name, evidence=evidence)
 
 
 def _tell_attempts(database: Database[Any], pilot: str, why: Cause) -> None:
     """Correct the attempts that a job gave back when it was told to stop: it took itself to be cancelled."""
-    given_back = {"pilot": pilot, "state": "lost", "cause.code": _CANCELLED}
+    # one that was told to have made way may have lost its node, as accounts show later
+    given_back = {"pilot": pilot, "state": "lost", "cause.code": {"$in": [_PREEMPTED, _CANCELLED]}}
     told = {"cause.code": why.code, "cause.name": why.name, "cause.evidence": why.evidence}
     database.attempts.update_many(given_back, {"$set": told})
 

@@ -225,12 +225,20 @@ def test_what_a_job_gave_back_when_it_was_told_to_stop_gets_its_schedulers_cause
 def test_what_a_job_gave_back_before_it_was_put_into_the_queue_again(desk: Desk):
     desk.pilot(state="running")
     attempts(desk, ("name-81", "lost", 105))
-    desk.scheduler.say("81", "ended", "REQUEUED", evidence="REQUEUED on c1")
+    desk.scheduler.say("81", "running", "COMPLETING", restarts=1, ending=True)
+    desk.refresh()
+    assert causes(desk) == [104], "its accounts have not come in yet"
+    assert desk.record["restarts"] == 1
+    desk.database.pilots.update_one({}, {"$set": {"state": "ended", "reason": "stopped"}})  # so the job itself
+
+    desk.scheduler.say("81", "ended", "NODE_FAIL", cause=103, evidence="NODE_FAIL on c1")
     ended = desk.scheduler.known["81"]
     desk.scheduler.say("81", "queued", "PENDING", restarts=1, earlier=(ended,))
     desk.refresh()
-    assert causes(desk) == [104]
-    assert desk.database.attempts.find_one({})["cause"]["evidence"] == "REQUEUED on c1"
+    assert causes(desk) == [103]
+    assert desk.database.attempts.find_one({})["cause"]["evidence"] == "put back into the queue; NODE_FAIL on c1"
+    record = desk.record
+    assert (record["state"], record["reason"], record["settled"]) == ("queued", "", False)
 
 
 def test_a_job_that_ends_by_itself_corrects_nothing(desk: Desk):
