@@ -27,8 +27,8 @@ QUERY_TIMEOUT = 20.0
 def seconds_left(environ: Mapping[str, str] | None = None) -> float | None:
     """Give the wall-time left to this process.
 
-    Sources, each optional: ``NUCLEATE_DEADLINE``; ``SLURM_JOB_END_TIME`` (set since SLURM 22.05), else ``squeue``; for
-    PBS ``qstat -f``. Where several know, the earliest end counts.
+    Sources, each optional: ``NUCLEATE_DEADLINE``; ``SLURM_JOB_END_TIME`` (newer SLURMs set it, 22.05.8 does not), else
+    ``squeue``; for PBS ``qstat -f``. Where several know, the earliest end counts.
 
     Parameters
     ----------
@@ -48,6 +48,28 @@ def seconds_left(environ: Mapping[str, str] | None = None) -> float | None:
     environ = os.environ if environ is None else environ
     known = [left for left in (_own(environ), _slurm(environ), _pbs(environ)) if left is not None]
     return min(known, default=None)
+
+
+class Remaining:
+    """The wall-time left, for who wants to know all the time: a scheduler is asked now and then, a clock in between.
+
+    Parameters
+    ----------
+    every_s : float
+        s between two questions.
+    """
+
+    def __init__(self, every_s: float = 30.0) -> None:
+        self.every_s = every_s
+        self._asked = float("-inf")
+        self._left: float | None = None
+
+    def seconds(self) -> float | None:
+        """Give what :func:`seconds_left` does."""
+        since = time.monotonic() - self._asked
+        if since >= self.every_s:
+            self._left, self._asked, since = seconds_left(), time.monotonic(), 0.0
+        return None if self._left is None else self._left - since
 
 
 def _own(environ: Mapping[str, str]) -> float | None:

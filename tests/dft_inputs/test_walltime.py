@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dft_inputs.walltime import parse_duration, seconds_left
+from dft_inputs.walltime import Remaining, parse_duration, seconds_left
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +23,19 @@ def test_no_limit_known():
 def test_deadline_of_our_own():
     assert seconds_left({"NUCLEATE_DEADLINE": str(time.time() + 60.0)}) == pytest.approx(60.0, abs=1.0)
     assert seconds_left({"NUCLEATE_DEADLINE": str(time.time() - 60.0)}) == pytest.approx(-60.0, abs=1.0)
+
+
+def test_what_is_left_runs_down_between_two_questions(monkeypatch):
+    monkeypatch.setenv("NUCLEATE_DEADLINE", str(time.time() + 60.0))
+    patient, eager = Remaining(every_s=1000.0), Remaining(every_s=0.0)
+    first = patient.seconds()
+    assert first == pytest.approx(60.0, abs=1.0)
+    time.sleep(0.05)
+    assert patient.seconds() == pytest.approx(first - 0.05, abs=0.04)
+
+    monkeypatch.setenv("NUCLEATE_DEADLINE", str(time.time() + 600.0))
+    assert patient.seconds() < 60.0
+    assert eager.seconds() > 590.0
 
 
 def test_a_deadline_that_is_none_is_not_passed_over():

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 
-from dft_inputs.walltime import DEADLINE
+from dft_inputs.walltime import DEADLINE, Remaining
 from workflows import ledger
 from workflows.engines.espresso.engine import EspressoEngine
+from workflows.runtime import claims
 
 ASKED = {
     "engine": "espresso",
@@ -31,6 +32,8 @@ def test_an_allocation_too_short_costs_a_launch_and_no_verdict(pw_x, family, sma
     assert campaign.launched.missing_reference == (), "the reference set that ships is not of this protocol and family"
     campaign.run_until("select")
 
+    monkeypatch.setattr(claims, "LEAST_TIME_S", 5.0)
+    monkeypatch.setattr(campaign.runner.claims, "remaining", Remaining(every_s=0.0))
     monkeypatch.setenv(DEADLINE, str(time.time() + 12))
     assert campaign.runner.run_all(1) == 1
     assert attempts_of(campaign, "relax") == [("lost", 101)]

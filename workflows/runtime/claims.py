@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pymongo import DESCENDING
 
-from dft_inputs.walltime import DEADLINE, seconds_left
+from dft_inputs.walltime import DEADLINE, Remaining
 from workflows.runtime.binding import bound
 from workflows.runtime.capacity import Grant, Ledger, Looks
 from workflows.runtime.cluster import Needs, PilotKind
@@ -43,9 +43,9 @@ _AWAITED_LOOKS = 12
 """How often in its patience a pilot looks for a task that finds no room."""
 
 
-def out_of_time() -> bool:
+def out_of_time(remaining: Remaining) -> bool:
     """Tell whether too little wall-time is left to this process for a job to make sense."""
-    left = seconds_left()
+    left = remaining.seconds()
     return left is not None and left < LEAST_TIME_S
 
 
@@ -62,10 +62,11 @@ class Claims:
     def __init__(self, launchpad: CampaignLaunchPad, query: Query) -> None:
         self.launchpad = launchpad
         self.query = query
+        self.remaining = Remaining()
 
     def claim(self) -> Firework | None:
         """Reserve the next firework, if there is one."""
-        return None if out_of_time() else self.launchpad.claim(self.query)
+        return None if out_of_time(self.remaining) else self.launchpad.claim(self.query)
 
     def rest(self, stop: Event, seconds: float) -> None:
         """Wait for ``seconds``, or until there is reason to look again, or to stop."""

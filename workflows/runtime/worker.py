@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from fireworks import FWorker
 from pymongo.errors import ConnectionFailure
 
+from dft_inputs.walltime import Remaining
 from workflows.runtime.claims import out_of_time
 from workflows.runtime.crew import Post, Worker
 from workflows.runtime.identity import ProcessName
@@ -110,6 +111,7 @@ class Supervisor:
         self.requests: list[int] = []
         self._oom_kills = oom_kills()
         self._oom_at: float | None = None
+        self.remaining = Remaining()
         self._next_look = 0.0
         self._selector = selectors.DefaultSelector()
 
@@ -209,7 +211,7 @@ class Supervisor:
             self._next_look = now + _LEFT_CHECK_S
             if self._is_drained():
                 return "drained"
-        return "out_of_time" if not busy and out_of_time() else None
+        return "out_of_time" if not busy and out_of_time(self.remaining) else None
 
     def _is_drained(self) -> bool:
         # repair last: what it mends may be work
