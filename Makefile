@@ -11,7 +11,7 @@ export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 
-.PHONY: help install espresso slurm espresso-campaign espresso-accuracy espresso-faults demo test kills faults packing incumbents lint constraints clean
+.PHONY: help install espresso slurm slurm-demo espresso-campaign espresso-accuracy espresso-faults demo test kills faults packing incumbents lint constraints clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -27,6 +27,9 @@ espresso: $(STAMP)  ## install Quantum ESPRESSO (as root, with apt-get) and its 
 
 slurm:  ## install SLURM (as root, with apt-get) where it is missing; deploy/slurm/up.sh starts a local cluster
 	@bash deploy/slurm/setup.sh
+
+slurm-demo: $(STAMP) slurm  ## the demo's campaign again, by pilots on a local SLURM of two nodes, in slurm-demo/
+	@bash deploy/slurm/demo.sh slurm-demo
 
 demo: $(STAMP)  ## run a two-round campaign end to end and leave demo-report/
 	@$(VENV)/bin/nucleate demo demo-campaign --output demo-report --processes $(PROCESSES)
@@ -71,4 +74,4 @@ constraints: $(STAMP)  ## rewrite constraints.txt from .venv
 	@mv constraints.new constraints.txt
 
 clean:  ## remove what make created, campaigns in the embedded store excepted
-	rm -rf $(VENV) demo-report demo-campaign espresso-report espresso-campaign
+	rm -rf $(VENV) demo-report demo-campaign slurm-demo espresso-report espresso-campaign

@@ -65,11 +65,12 @@ def submit(
     if cancel and (watch or reserve or dry_run):
         raise RefusedError("--cancel goes alone: nothing is submitted in the same breath")
     found = campaign_directory(directory)
-    _refuse_embedded(found)
-    from workflows.runtime.cluster_file import clusters_path, load_clusters
+    from workflows.runtime.cluster_file import cluster_named, clusters_path, load_clusters
 
     path = clusters_path(clusters)
     known = load_clusters(path)
+    if not cluster_named(known, cluster, path).same_host:
+        _refuse_embedded(found)
     with open_campaign(found, None, None) as opened:
         session = _Session(opened, cluster, path, tuple(kinds or ()), reserve=reserve)
         session.settle_in(known)

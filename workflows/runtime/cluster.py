@@ -143,6 +143,10 @@ class Cluster(_Part):
     directory: Path | None = Field(
         None, description="where campaigns live there (default: the campaign's own directory, on a shared file system)"
     )
+    same_host: bool = Field(
+        default=False,
+        description="its nodes are this very host (a local SLURM to try things with): the embedded store will do",
+    )
     setup: tuple[str, ...] = Field((), description="lines of shell before a job begins: module load qe/7.3")
     environment: dict[str, str] = Field(default_factory=dict, description="e.g. NUCLEATE_ESPRESSO__COMMAND: pw.x")
     database: Through | None = Field(None, description="only for nodes that can't reach the database themselves")

@@ -298,12 +298,17 @@ def test_no_cluster_file(site, nucleate, monkeypatch):
     assert "none.yaml does not exist" in ran.err
 
 
-def test_the_embedded_store_is_refused(store, tmp_path, nucleate):
-    (tmp_path / "campaign.yaml").write_text("name: c\n")
-    store.write_configs(tmp_path)
-    ran = nucleate("submit", "--cluster", "local", "-C", tmp_path)
+def test_the_embedded_store_is_for_clusters_on_this_host_alone(store, tmp_path, nucleate, slurm):
+    site = Site(store, tmp_path, slurm)
+    ran = nucleate(*site.arguments())
     assert ran.code == 2
     assert "embedded" in ran.err
+
+    site.write({"same_host": True})
+    site.add("a", seconds=0.1)
+    ran = nucleate(*site.arguments())
+    assert ran.code == 0, ran.err
+    wait_until(lambda: site.states() == {"a": "COMPLETED"}, "the task", 90)
 
 
 def test_what_the_scheduler_refuses_later_is_not_tried_for_ever(site, submit):
