@@ -51,7 +51,7 @@ def measure(slurm: Slurm, lengths: Sequence[float], *, reserve: bool) -> dict[st
     reserve : bool
         One batch job a task, instead of pilots.
     """
-    pilot = {"idle_s": 2, "memory_gb": 0.9 if reserve else 1.8, "cores": 1 if reserve else 2}
+    pilot: dict[str, Any] = {"idle_s": 15, "memory_gb": 0.9 if reserve else 1.8, "cores": 1 if reserve else 2}
     pilot["max_jobs"] = 20 if reserve else 2
     conditions = Conditions(minutes=60, pilot=pilot)
     before = {allocation.job_id for allocation in slurm.allocations()}

@@ -149,7 +149,7 @@ def run_out_of_memory(scene: Scene) -> Struck:
     _one(scene)
     wish = scene.wishes / EAT
     new = scene.wishes / f".{EAT}"
-    new.write_text("4000")
+    new.write_text("6000")
     new.rename(wish)
     end = time.monotonic() + 60
     while not (taken := list(scene.wishes.glob(f"{EAT}.*"))):
@@ -256,6 +256,7 @@ FAULTS: dict[str, Fault] = {
             "OUT_OF_MEMORY",
             frozenset({102}),
             run_out_of_memory,
+            Conditions(pilot={"memory_gb": 3.6}),  # room for a re-run that is given more
             rerun=True,
             kinds=("fast",),
             wants=_memory_missing,
