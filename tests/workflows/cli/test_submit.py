@@ -436,3 +436,22 @@ def test_a_node_on_which_everything_failed_gets_no_more_pilots(site, submit):
     submit()
     (job,) = site.slurm.run("squeue", "--noheader", "--format=%A").split()
     assert f"ExcNodeList={site.slurm.nodes[0]}" in site.slurm.scontrol("show", "job", job)
+
+
+def test_nodes_on_which_everything_failed_are_tried_again_when_somebody_asks(site, submit):
+    """Where all of them are left out nothing can be submitted: a full scratch may be mended in minutes."""
+    for node in site.slurm.nodes:
+        bad = Pilot(pilot=f"bad-{node}", campaign="c", cluster="local", kind="cpu", state="ended", core_seconds=1.0)
+        told = {"reason": "bad_state", "ended_at": bad.submitted_at, "node": node, "settled": True}
+        site.store.database.pilots.insert_one({**bad.model_dump(), **told})
+    site.add("a", minutes=4)
+    refused = submit()
+    assert refused.code == 1
+    assert "--retry" in refused.out
+    assert all(node in refused.out for node in site.slurm.nodes)
+    assert site.jobs() == []
+
+    tried = submit("--retry")
+    assert tried.code == 0, tried.out
+    assert "submitted 1 cpu" in tried.out
+    assert site.store.database.pilots.count_documents({"reason": "bad_state"}) == 0
