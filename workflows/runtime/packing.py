@@ -116,9 +116,20 @@ def fitting(kind: PilotKind, room: Room, seconds: float | None = None, partition
     return {"$and": [{"$or": branches}, {"spec.resources.partition": {"$in": where}}]}
 
 
-def suiting(kind: PilotKind, capacity: Capacity, partition: str | None = None) -> Query:
-    """Select fireworks that a new pilot of a kind could run, of its categories."""
-    query = fitting(kind, Room.of_empty(capacity), 60.0 * kind.minutes - kind.drain_s, partition)
+def suiting(kind: PilotKind, capacity: Capacity, partition: str | None = None, seconds: float | None = None) -> Query:
+    """Select fireworks of its categories that an empty pilot of a kind could run.
+
+    Parameters
+    ----------
+    kind : PilotKind
+    capacity : Capacity
+    partition : str, optional
+        Where the pilot runs.
+    seconds : float, optional
+        s that are left to it; a new one's if not given.
+    """
+    left = 60.0 * kind.minutes - kind.drain_s if seconds is None else seconds
+    query = fitting(kind, Room.of_empty(capacity), left, partition)
     return {"spec._category": {"$in": list(kind.categories)}, **query}
 
 

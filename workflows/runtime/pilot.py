@@ -176,10 +176,19 @@ class PilotSupervisor(Supervisor):
                 return "drained"
         idle_s = max(_LEAST_IDLE_S, self.order.kind.idle_s)
         if self._idle_since is not None and moment - self._idle_since >= idle_s:
-            suits = suiting(self.order.kind, self.ledger.capacity, self.terms.partition)
-            query = {"spec.nucleate.campaign": self.order.campaign, "state": "READY", **suits}
-            return "out_of_time" if self.launchpad.fireworks.find_one(query, {"_id": 1}) else "idle"
+            if self._is_there(self.terms.seconds_left()):
+                self._idle_since = moment  # workers are about to take it, however slow the database is
+            elif self._is_there():
+                return "out_of_time"
+            else:
+                return "idle"
         return None
+
+    def _is_there(self, seconds: float | None = None) -> bool:
+        """Tell whether a task is READY that this job could begin if it were empty, with so much time left."""
+        suits = suiting(self.order.kind, self.ledger.capacity, self.terms.partition, seconds)
+        ready = {"spec.nucleate.campaign": self.order.campaign, "state": "READY"}
+        return self.launchpad.fireworks.find_one({**ready, **suits}, {"_id": 1}) is not None
 
     def _work_is_left(self) -> bool:
         if self.order.fw_id is None:
