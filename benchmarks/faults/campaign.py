@@ -53,7 +53,7 @@ class Size:
 
 
 SIZES: dict[Kind, Size] = {"fast": Size(), "pw": Size(candidates=8)}
-LONG: dict[Kind, Size] = {"fast": Size(candidates=16, steps=20, seconds=0.7), "pw": Size(candidates=16)}
+LONG: dict[Kind, Size] = {"fast": Size(candidates=16, steps=20, seconds=0.7), "pw": Size(candidates=12)}
 """For faults that last a minute: the campaign shall not be over before they are."""
 
 

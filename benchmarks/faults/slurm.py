@@ -136,18 +136,19 @@ class Slurm:
             self.run("scontrol", "update", f"NodeName={node}", "State=RESUME")
 
     def processes_on(self, node: str) -> list[psutil.Process]:
-        """Find what jobs run on a node, and the daemons that look after them."""
-        found = []
+        """Find the daemons that look after jobs on a node, first, and what these jobs run."""
+        log = self.directory / "log" / f"slurmd.{node}.log"
+        daemons, jobs = [], []
         for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                name = process.name()
-                if name == "slurmstepd" and f"[{node}" in " ".join(process.cmdline()):
-                    found.append(process)
+            with contextlib.suppress(psutil.Error, OSError):
+                if process.name() == "slurmstepd":  # it says of itself which job it is of, but not which node
+                    open_files = Path(f"/proc/{process.pid}/fd").iterdir()
+                    daemons += [process] if any(file.readlink() == log for file in open_files) else []
                     continue
                 own = process.environ()
                 if own.get("SLURMD_NODENAME") == node and own.get("SLURM_CONF", str(self.conf)) == str(self.conf):
-                    found.append(process)
-        return found
+                    jobs.append(process)
+        return [*daemons, *jobs]
 
     def _pid(self, daemon: str) -> int:
         return int((self.directory / "run" / f"{daemon}.pid").read_text())
