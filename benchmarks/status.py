@@ -20,24 +20,33 @@ import time
 from datetime import timedelta
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from workflows.ledger import campaign_spec
 from workflows.monitor.selector import Selector
 from workflows.monitor.status import campaign_status
 from workflows.monitor.triage import failures
-from workflows.records import Attempt, Candidate, Cause, Round, Verdict, candidate_id, now
+from workflows.records import Attempt, Candidate, Cause, Round, RoundSummary, Verdict, candidate_id, now
 from workflows.runtime import embedded
 from workflows.runtime.accounting import balance
 from workflows.runtime.store import Store, open_store
 from workflows.spec import CampaignSpec
 from workflows.summary import summarise
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 NAME = "large"
-_JOBS = 35 + 50 * 10
-"""Fireworks of a round."""
 VERIFIED = 50
 """Candidates of a round that were verified: a tenth."""
+_ROUND = ("sample", "screen", *["prerelax"] * 32, "select")
+_WELL = ("relax", "gate", *["phonon"] * 6, "properties", "judge")
+_FAILS = ("relax", "gate", "phonon", "properties", "judge")
+"""Where the relaxation fails, which is every tenth: what comes after it fizzles with it, but for the judge."""
+_JOBS = len(_ROUND) + VERIFIED // 10 * (9 * len(_WELL) + len(_FAILS))
+"""Fireworks of a closed round."""
 
 CREATED = "2026-11-01T00:00:00.000000"
 
@@ -94,7 +103,7 @@ def jobs(
     attempts: list[dict[str, Any]] = []
     verdicts: list[dict[str, Any]] = []
 
-    def add(stage: str, name: str | None, state: str) -> None:
+    def add(stage: str, name: str | None, state: str, cause: Cause | None = None) -> None:
         fw_id = first + len(fireworks)
         block = {"campaign": NAME, "round": number, "stage": stage, "candidate": name, "engine": "mlip"}
         spec = {"nucleate": block, "_tasks": [{"job": {"function_args": [STRUCTURE], "padding": "x" * 500}}]}
@@ -119,26 +128,25 @@ def jobs(
                     pid=1,
                     started_at=now(),
                     seconds=1.0,
-                    cause=Cause(code=501, name="ionic_steps_exhausted", evidence="300 steps")
-                    if mine == "failed"
-                    else None,
+                    cause=cause,
                 ).model_dump()
             )
 
-    for stage in ("sample", "screen", *["prerelax"] * 32, "select"):
+    root = Cause(code=501, name="ionic_steps_exhausted", evidence="300 steps", stage="relax")
+    upstream = Cause(code=901, name="upstream", evidence="a job before it failed")
+    for stage in _ROUND:
         add(stage, None, "COMPLETED")
     for index in range(VERIFIED):
         name = candidate_id(NAME, number, index)
         fails = index % 10 == 9
-        for step, stage in enumerate(("relax", "gate", *["phonon"] * 6, "properties", "judge")):
+        for step, stage in enumerate(_FAILS if fails else _WELL):
             if index >= judged:
                 add(stage, name, "WAITING" if step else ("RUNNING" if index < judged + 2 else "READY"))
+            elif fails and stage != "judge":
+                add(stage, name, "FIZZLED", upstream if step else root)
             else:
-                add(stage, name, "FIZZLED" if fails and stage == "relax" else "COMPLETED")
+                add(stage, name, "COMPLETED")
         if index < judged:
-            cause = (
-                Cause(code=501, name="ionic_steps_exhausted", evidence="300 steps", stage="relax") if fails else None
-            )
             verdicts.append(
                 Verdict(
                     candidate=name,
@@ -151,7 +159,7 @@ def jobs(
                     hit=False,
                     engine="mlip",
                     protocol="fast",
-                    cause=cause,
+                    cause=root if fails else None,
                 ).model_dump()
             )
     return fireworks, attempts, verdicts
@@ -197,6 +205,7 @@ def fill(store: Store, closed: int, per_round: int, open_size: int) -> int:
     plain = {"name": NAME, "spec": spec.model_dump(mode="json"), "state": "running", "why": "", "directory": "/nowhere"}
     database.campaigns.replace_one({"name": NAME}, plain, upsert=True)
     written, first = 0, 1
+    alike: RoundSummary | None = None  # closed rounds are alike; reading each would take as long as writing it
     there = {r["round"] for r in database.rounds.find({"campaign": NAME}, {"round": 1})}
     for number in range(1, closed + 2):
         last = number > closed
@@ -216,19 +225,33 @@ def fill(store: Store, closed: int, per_round: int, open_size: int) -> int:
         record.claimed_at = now() - timedelta(hours=closed + 2 - number)
         if not last:
             record.closed_at = record.claimed_at + timedelta(minutes=55)
-            record.summary = summarise(database, spec, number)
+            alike = alike or summarise(database, spec, number)
+            record.summary = alike.model_copy(update={"number": number})
         database.rounds.insert_one(record.model_dump())
     return written
 
 
-def seconds(function: Any, repeat: int) -> list[float]:
-    """Time a function."""
-    found = []
-    for _ in range(repeat):
-        begun = time.perf_counter()
-        function()
-        found.append(time.perf_counter() - begun)
-    return found
+class Watch:
+    """Times calls: by the clock, and by the CPU time of this process and the server's, which a busy machine leaves."""
+
+    def __init__(self, server: int | None) -> None:
+        self.processes = [psutil.Process(pid) for pid in (os.getpid(), server) if pid is not None]
+
+    def cpu(self) -> float:
+        """Give the CPU time that was spent so far, s."""
+        return sum(process.cpu_times().user + process.cpu_times().system for process in self.processes)
+
+    def tell(self, name: str, function: Callable[[], Any], repeat: int = 1) -> Any:
+        """Call a function and print what it took; return what it gave last."""
+        clock, cpu, given = [], [], None
+        for _ in range(repeat):
+            begun, spent = time.perf_counter(), self.cpu()
+            given = function()
+            clock.append(time.perf_counter() - begun)
+            cpu.append(self.cpu() - spent)
+        times = f"median {median(clock):8.3f} s, best {min(clock):.3f}, worst {max(clock):.3f} of {repeat}"
+        print(f"{name:<28} {times}; {median(cpu):.2f} CPU-s", flush=True)
+        return given
 
 
 def get_wflows(store: Store) -> int:
@@ -243,24 +266,20 @@ def get_fws(store: Store) -> int:
     return len([store.launchpad.fireworks.find_one({"fw_id": fw_id}) for fw_id in ids])
 
 
-def measure(store: Store, rounds: int, repeat: int) -> None:
+def measure(store: Store, server: int | None, rounds: int, repeat: int) -> None:
     """Time both commands' queries and FireWorks' own, and print them."""
     database = store.database
     spec = campaign_spec(database, NAME)
-    for name, function in (
-        ("status", lambda: campaign_status(database, NAME)),
-        ("failures", lambda: failures(database, Selector(NAME))),
-    ):
-        took = seconds(function, repeat)
-        print(f"{name:<28} median {median(took):8.3f} s, worst {max(took):.3f} s of {repeat}", flush=True)
-    groups = failures(database, Selector(NAME))
+    watch = Watch(server)
+    print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    watch.tell("status", lambda: campaign_status(database, NAME), repeat)
+    groups = watch.tell("failures", lambda: failures(database, Selector(NAME)), repeat)
     print(f"  failures found: {sum(group.count for group in groups)}")
-    for name, ask in (("lpad get_wflows -d less", get_wflows), ("lpad get_fws -s FIZZLED", get_fws)):
-        begun = time.perf_counter()
-        count = ask(store)
-        print(f"{name:<28} {time.perf_counter() - begun:15.3f} s, {count} found", flush=True)
-    scan = seconds(lambda: [summarise(database, spec, n + 1) for n in range(rounds + 1)], 1)
-    print(f"{'counting every round':<28} {scan[0]:15.3f} s")
+    watch.tell("failures --round 7", lambda: failures(database, Selector(NAME, rounds=(7,))), repeat)
+    workflows = watch.tell("lpad get_wflows -d less", lambda: get_wflows(store))
+    fireworks = watch.tell("lpad get_fws -s FIZZLED", lambda: get_fws(store))
+    print(f"  workflows found: {workflows}, fireworks: {fireworks}")
+    watch.tell("counting every round", lambda: [summarise(database, spec, n + 1) for n in range(rounds + 1)])
 
 
 def main() -> None:
@@ -284,7 +303,7 @@ def main() -> None:
         took = time.perf_counter() - begun
         total = options.rounds * options.per_round + options.open
         print(f"{total:,} candidates in {options.rounds + 1} rounds, {written:,} written in {took:.0f} s", flush=True)
-        measure(store, options.rounds, options.repeat)
+        measure(store, embedded.status(directory).server, options.rounds, options.repeat)
 
 
 if __name__ == "__main__":

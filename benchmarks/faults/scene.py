@@ -144,8 +144,7 @@ class Scene:
             "max_jobs": 2,
             "drain_s": 12,
             "idle_s": 20,
-            # so long that two pilots are wanted, so short that one of a minute takes it
-            "task": {"cores": 1, "memory_gb": 0.8, "minutes": min(4.0, self.conditions.minutes / 3)},
+            "task": {"cores": 1, "memory_gb": 0.8, "minutes": 4.0},  # so long that two pilots are wanted
             "stages": {"judge": {"cores": 1, "memory_gb": 0.4, "minutes": 0.2}},
             **self.conditions.pilot,
         }

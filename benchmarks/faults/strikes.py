@@ -241,6 +241,9 @@ def _mount_missing() -> str:
     return "" if os.geteuid() == 0 else "root, to mount a small file system"
 
 
+_SHORT = Conditions(long=True, minutes=1, pilot={"task": {"cores": 1, "memory_gb": 0.8, "minutes": 0.15}})
+"""Tasks take longer than they say: what can go on elsewhere is begun all the same, and cut by the end."""
+
 FAULTS: dict[str, Fault] = {
     fault.name: fault
     for fault in (
@@ -248,9 +251,7 @@ FAULTS: dict[str, Fault] = {
         Fault("worker", "kill -9 of a worker", frozenset({106}), kill_worker),
         Fault("pilot", "kill -9 of a pilot", frozenset({106}), kill_pilot),
         Fault("scancel", "scancel", frozenset({105}), scancel),
-        Fault(
-            "timeout", "TIMEOUT", frozenset({101}), run_out_of_time, Conditions(long=True, minutes=1), kinds=("fast",)
-        ),
+        Fault("timeout", "TIMEOUT", frozenset({101}), run_out_of_time, _SHORT, kinds=("fast",)),
         Fault(
             "oom",
             "OUT_OF_MEMORY",
