@@ -100,9 +100,11 @@ def _outside(database: Database[Any], campaign: str) -> float:
 
 def _outside_between(database: Database[Any], campaign: str, after: int, until: int | None) -> float:
     launches = {"$gt": after} if until is None else {"$gt": after, "$lte": until}
-    wanted = {"campaign": campaign, "launch_id": launches, "pilot": None}
-    fields = {"_id": 0, "fw_id": 1, "round": 1, "seconds": 1}
-    attempts = [one for one in database.attempts.find(wanted, fields) if one["seconds"]]
+    # with the pilot in the filter, the embedded server looks at all of the campaign's attempts
+    wanted = {"campaign": campaign, "launch_id": launches}
+    fields = {"_id": 0, "fw_id": 1, "round": 1, "seconds": 1, "pilot": 1}
+    found = database.attempts.find(wanted, fields)
+    attempts = [one for one in found if one["seconds"] and one.get("pilot") is None]
     fields = {"_id": 0, "fw_id": 1, "spec.resources.cores": 1}
     cores: dict[int, int] = {}
     for number in sorted({one["round"] for one in attempts}):
