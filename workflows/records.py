@@ -43,11 +43,12 @@ QUERY_KEYS: dict[str, tuple[tuple[str, ...], ...]] = {
     "attempts": (
         ("campaign", "round", "candidate", "stage"),
         ("campaign", "state"),
+        ("campaign", "cause.code"),
         ("fw_id",),
         ("job_uuid",),
         ("campaign", "launch_id"),
     ),
-    "verdicts": (("campaign", "round"), ("campaign", "counted_in")),
+    "verdicts": (("campaign", "round"), ("campaign", "counted_in"), ("campaign", "cause.code")),
     "pilots": (("campaign", "state"), ("cluster", "job_id")),
     # One compound index: the embedded server scans everything when two fields have an index each.
     "fireworks": (("spec.nucleate.campaign", "spec.nucleate.round"),),

@@ -186,6 +186,16 @@ class Selector:
             if state not in VERDICT_STATES:
                 raise SelectorError(f"--state {state!r} is no state; {_known(state, VERDICT_STATES)}")
 
+    def blamed(self) -> dict[str, Any]:
+        """Give the part of the filter, on verdicts and on attempts alike, that their index by cause holds.
+
+        It finds all that have a cause which is meant, and maybe more. Asked first, what is read grows with what failed,
+        not with the campaign.
+        """
+        low = min((low for low, _ in self.causes), default=0)
+        most = {"$lte": max(high for _, high in self.causes)} if self.causes else {}
+        return {"campaign": self.campaign, "cause.code": {"$gte": low, **most}}
+
     def verdicts(self) -> dict[str, Any]:
         """Give the filter on the verdicts collection."""
         conditions: list[dict[str, Any]] = [{"campaign": self.campaign}]

@@ -14,14 +14,20 @@ from dft_inputs.causes import CauseInfo
 from workflows.causes import CAUSES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pymongo.collection import Collection
     from pymongo.database import Database
 
     from workflows.monitor.selector import Selector
 
 UPSTREAM = 901
+_OF_ITS_OWN = ({"$lt": UPSTREAM}, {"$gt": UPSTREAM})
+"""Codes of what failed for a reason of its own, as ranges: several jobs fizzle after each of those."""
+_AT_A_TIME = 50
 _ATTEMPT = {
     "_id": 0, "attempt": 1, "round": 1, "candidate": 1, "stage": 1, "job_uuid": 1, "job_index": 1, "fw_id": 1,
-    "launch_id": 1, "state": 1, "directory": 1, "cause": 1, "replaced": 1,
+    "launch_id": 1, "directory": 1, "cause": 1, "replaced": 1,
 }  # fmt: skip
 _VERDICT = {"_id": 0, "candidate": 1, "round": 1, "formula": 1, "verified": 1, "cause": 1}
 
@@ -114,57 +120,86 @@ def failures(database: Database[Any], selector: Selector) -> list[FailureGroup]:
 
 
 def find_failures(database: Database[Any], selector: Selector) -> list[Failure]:
-    """List what failed, roots only, sorted by round, candidate and stage; parameters as :func:`failures`."""
-    judged = list(database.verdicts.find({"$and": [selector.verdicts(), {"cause": {"$ne": None}}]}, _VERDICT))
+    """List what failed, roots only, sorted by round, candidate, stage and code; parameters as :func:`failures`."""
+    judged = _blamed(database.verdicts, selector, selector.verdicts(), _VERDICT)
     roots = _failed_jobs(database, selector)
-    found = [_of_verdict(verdict, roots) for verdict in judged]
+    first: dict[tuple[str | None, int], dict[str, Any]] = {}
+    for attempt in roots:
+        first.setdefault((attempt["candidate"], attempt["cause"]["code"]), attempt)
+    found = [_of_verdict(verdict, first.get((verdict["candidate"], verdict["cause"]["code"]))) for verdict in judged]
     if not selector.query and not selector.states:
         # a verdict has the last word on its candidate, also where it says that all is well
-        names = sorted({attempt["candidate"] for attempt in roots if attempt["candidate"]})
-        known = {v["candidate"] for v in database.verdicts.find({"candidate": {"$in": names}}, {"candidate": 1})}
+        known = {verdict["candidate"] for verdict in judged}
+        names = sorted({attempt["candidate"] for attempt in roots if attempt["candidate"]} - known)
+        known |= {v["candidate"] for v in _listed(database.verdicts, "candidate", names, {"candidate": 1})}
         found += [_of_attempt(attempt) for attempt in roots if attempt["candidate"] not in known]
-    return sorted(set(found), key=lambda f: (f.round, f.candidate or "", f.stage or ""))
+    return sorted(set(found), key=lambda f: (f.round, f.candidate or "", f.stage or "", f.code, f.fw_id or 0))
+
+
+def _blamed(
+    collection: Collection[Any],
+    selector: Selector,
+    wanted: dict[str, Any],
+    fields: dict[str, int],
+    codes: tuple[dict[str, int], ...] = ({},),
+) -> list[dict[str, Any]]:
+    """Read what carries a cause, in one of the ranges of codes, and is wanted.
+
+    By an index first, then the rest of what that found: the embedded server looks at the whole collection when a
+    filter asks for more than one index holds. MongoDB makes one query of both.
+    """
+    found: list[dict[str, Any]] = []
+    blamed = selector.blamed()
+    for part in codes:
+        first = blamed | {"cause.code": blamed["cause.code"] | part}
+        found += collection.aggregate([{"$match": first}, {"$match": wanted}, {"$project": fields}])
+    return found
+
+
+def _listed(
+    collection: Collection[Any], name: str, values: Sequence[Any], fields: dict[str, int]
+) -> list[dict[str, Any]]:
+    """Read what has one of the values of a field that has an index, some at a time.
+
+    The embedded server finds them by the index, and then compares each document with all of the values.
+    """
+    found: list[dict[str, Any]] = []
+    for begin in range(0, len(values), _AT_A_TIME):
+        found += collection.find({name: {"$in": list(values[begin : begin + _AT_A_TIME])}}, fields)
+    return found
 
 
 def _reruns(database: Database[Any], campaign: str) -> Counter[tuple[int, str | None, str, int]]:
     """Count the re-runs that were asked for, by round, candidate, stage and cause; jobs of one call count once."""
-    asked = {"campaign": campaign, "state": {"$in": ["planned", "begun"]}, "cause": {"$ne": None}}
+    asked = {"campaign": campaign, "state": {"$in": ["planned", "begun"]}}
     fields = {"_id": 0, "round": 1, "candidate": 1, "stage": 1, "cause": 1, "planned_at": 1}
     calls = {
         (a["round"], a["candidate"], a["cause"]["stage"] or a["stage"], a["cause"]["code"], a["planned_at"])
         for a in database.attempts.find(asked, fields)
+        if a["cause"]
     }
     return Counter((number, candidate, stage, code) for number, candidate, stage, code, _ in calls)
 
 
 def _failed_jobs(database: Database[Any], selector: Selector) -> list[dict[str, Any]]:
     """List the newest attempt of each job that failed for a reason of its own."""
-    newest: dict[tuple[str, int], dict[str, Any]] = {}
-    # The cause is asked of the newest attempt only, or one that failed and then worked would count.
-    wanted = {key: value for key, value in selector.attempts().items() if key != "$or"}
-    failed = list(database.attempts.find({**wanted, "state": "failed"}, _ATTEMPT))
+    wanted = {"$and": [selector.attempts(), {"state": "failed"}]}
+    failed = _blamed(database.attempts, selector, wanted, {"_id": 0, "attempt": 1, "fw_id": 1}, _OF_ITS_OWN)
     # a job keeps its firework when it runs again, and that has an index of its own
     fireworks = sorted({attempt["fw_id"] for attempt in failed if attempt["fw_id"] is not None})
-    later = database.attempts.find({"fw_id": {"$in": fireworks}}, _ATTEMPT)
-    for attempt in sorted(later, key=lambda a: a["launch_id"] or 0):
+    launched = _listed(database.attempts, "fw_id", fireworks, _ATTEMPT)
+    newest: dict[tuple[str, int], dict[str, Any]] = {}
+    for attempt in sorted(launched, key=lambda a: a["launch_id"] or 0):
         if attempt["launch_id"] is not None and not attempt.get("replaced"):
             newest[attempt["job_uuid"], attempt["job_index"]] = attempt
-    return [
-        attempt
-        for attempt in newest.values()
-        if attempt["state"] == "failed"
-        and attempt["cause"]
-        and attempt["cause"]["code"] != UPSTREAM
-        and (not selector.causes or any(low <= attempt["cause"]["code"] <= high for low, high in selector.causes))
-    ]
+    # one that failed and then worked is not among those that failed, or not for what was asked
+    asked = {attempt["attempt"] for attempt in failed}
+    return [attempt for attempt in newest.values() if attempt["attempt"] in asked]
 
 
-def _of_verdict(verdict: dict[str, Any], roots: list[dict[str, Any]]) -> Failure:
+def _of_verdict(verdict: dict[str, Any], root: dict[str, Any] | None) -> Failure:
     cause = verdict["cause"]
-    root = next(
-        (a for a in roots if a["candidate"] == verdict["candidate"] and a["cause"]["code"] == cause["code"]),
-        {"fw_id": None, "directory": None, "stage": None},
-    )
+    root = root or {"fw_id": None, "directory": None, "stage": None}
     return Failure(
         candidate=verdict["candidate"],
         round=verdict["round"],
