@@ -203,7 +203,7 @@ def fill(store: Store, closed: int, per_round: int, open_size: int) -> int:
     )
     database = store.database
     plain = {"name": NAME, "spec": spec.model_dump(mode="json"), "state": "running", "why": "", "directory": "/nowhere"}
-    database.campaigns.replace_one({"name": NAME}, plain, upsert=True)
+    database.campaigns.update_one({"name": NAME}, {"$setOnInsert": plain}, upsert=True)
     written, first = 0, 1
     alike: RoundSummary | None = None  # closed rounds are alike; reading each would take as long as writing it
     there = {r["round"] for r in database.rounds.find({"campaign": NAME}, {"round": 1})}
@@ -260,10 +260,15 @@ def get_wflows(store: Store) -> int:
     return len([store.launchpad.get_wf_summary_dict(fw_id, mode="less") for fw_id in ids])
 
 
+def fizzled(store: Store) -> list[int]:
+    """Ask as ``lpad get_fws -s FIZZLED -q '{"spec.nucleate.campaign": ...}' -d ids`` does."""
+    ids: list[int] = store.launchpad.get_fw_ids({"state": "FIZZLED", "spec.nucleate.campaign": NAME})
+    return ids
+
+
 def get_fws(store: Store) -> int:
-    """Ask as ``lpad get_fws -s FIZZLED -q '{"spec.nucleate.campaign": ...}' -d all`` does."""
-    ids = store.launchpad.get_fw_ids({"state": "FIZZLED", "spec.nucleate.campaign": NAME})
-    return len([store.launchpad.fireworks.find_one({"fw_id": fw_id}) for fw_id in ids])
+    """Ask for the same with ``-d all``, which tells what failed and why."""
+    return len([store.launchpad.fireworks.find_one({"fw_id": fw_id}) for fw_id in fizzled(store)])
 
 
 def measure(store: Store, server: int | None, rounds: int, repeat: int) -> None:
@@ -278,6 +283,7 @@ def measure(store: Store, server: int | None, rounds: int, repeat: int) -> None:
     watch.tell("failures --round 7", lambda: failures(database, Selector(NAME, rounds=(7,))), repeat)
     workflows = watch.tell("lpad get_wflows -d less", lambda: get_wflows(store))
     fireworks = watch.tell("lpad get_fws -s FIZZLED", lambda: get_fws(store))
+    watch.tell("lpad get_fws -d ids", lambda: fizzled(store), repeat)
     print(f"  workflows found: {workflows}, fireworks: {fireworks}")
     watch.tell("counting every round", lambda: [summarise(database, spec, n + 1) for n in range(rounds + 1)])
 

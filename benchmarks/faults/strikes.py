@@ -241,7 +241,7 @@ def _mount_missing() -> str:
     return "" if os.geteuid() == 0 else "root, to mount a small file system"
 
 
-_SHORT = Conditions(long=True, minutes=1, pilot={"task": {"cores": 1, "memory_gb": 0.8, "minutes": 0.15}})
+_SHORT = Conditions(long=True, minutes=1, pilot={"task": {"cores": 1, "memory_gb": 0.8, "minutes": 0.03}})
 """Tasks take longer than they say: what can go on elsewhere is begun all the same, and cut by the end."""
 
 FAULTS: dict[str, Fault] = {
