@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import errno
+import json
+
+import jobflow
 import pytest
 from rich.console import Console
 
+from workflows import generator_states
 from workflows.cli.rerun_tables import hours, plan_view
 from workflows.monitor.rerun.plan import Item, Plan, Skipped
+from workflows.runtime.identity import ProcessName
+from workflows.runtime.launchpad import CampaignLaunchPad
+from workflows.runtime.worker_process import JobRunner
+
+SPEC = """\
+name: oxides
+chemistry: {systems: [Mg-O], max_elements: 2}
+samples: 4
+rounds: 1
+"""
 
 
 @pytest.mark.parametrize(
@@ -64,3 +79,61 @@ def test_a_plan_fits_eighty_columns_and_says_what_why_and_how_much():
     assert "1.00" in told
     assert "601 structure_exploded" in told
     assert hours(0) == "-"
+
+
+def disk_full(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.fixture
+def failed(nucleate, store, tmp_path, monkeypatch):
+    """A launched campaign whose sampling met a full disk; its directory, and a worker."""
+    monkeypatch.setattr(jobflow.SETTINGS, "JOB_STORE", store.jobstore)
+    path = tmp_path / "oxides.yaml"
+    path.write_text(SPEC)
+    assert nucleate("launch", path).code == 0
+    launchpad = CampaignLaunchPad.signed(store.launchpad, str(ProcessName.own()))
+    worker = JobRunner(launchpad, tmp_path / "launches", campaign="oxides")
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(generator_states, "load_state", disk_full)
+        worker.run_all()
+    return tmp_path / "oxides", worker
+
+
+def test_a_rerun_is_shown_done_taken_back_and_done_again(nucleate, store, failed):
+    directory, worker = failed
+
+    def states():
+        found = store.database.fireworks.find({}, {"_id": 0, "spec.nucleate.stage": 1, "state": 1})
+        return {fw["spec"]["nucleate"]["stage"]: fw["state"] for fw in found}
+
+    def rerun(*arguments):
+        return nucleate("rerun", "-C", directory, *arguments)
+
+    before = states()
+    assert before["sample"] == "FIZZLED"
+    ran = rerun()
+    assert (ran.code, "202 disk_full" in ran.out) == (0, True)
+    assert "Nothing is changed yet: --yes does it." in ran.out
+    assert states() == before
+
+    ran = rerun("--yes", "--set", "memory_gb=4")
+    assert ran.code == 0, ran.err
+    assert "1 job runs again" in ran.out
+    assert "nucleate rerun --undo" in ran.out
+    assert states() == before | {"sample": "READY"}
+    assert "it is to run again already" in " ".join(rerun().out.split())
+    assert nucleate("failures", "-C", directory, "--json").code == 0
+
+    assert (rerun("--undo").out, states()) == ("taken back: 1 re-run\n", before)
+    ran = rerun("--undo")
+    assert (ran.code, ran.out) == (0, "Nothing was taken back.\n")
+
+    told = json.loads(rerun("--yes", "--json").out)
+    assert [(item["stage"], item["code"]) for item in told["items"]] == [("sample", 202)]
+    assert [outcome["done"] for outcome in told["done"]] == [True]
+    worker.run_all(1)
+    assert states()["sample"] == "COMPLETED"
+    assert rerun("--undo").out.endswith("Nothing was taken back.\n")  # after what the worker said: it has run
+    assert states()["sample"] == "COMPLETED"
+    assert nucleate("failures", "-C", directory).out == "Nothing failed.\n"
