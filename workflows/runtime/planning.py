@@ -124,7 +124,7 @@ class Room:
     def refusal(self, name: str, kind: PilotKind, minutes: int) -> str:
         """Say what stands against one more job; empty if nothing does."""
         if self.kinds[name] < 1:
-            return f"{kind.max_jobs} jobs of kind {name} are in the queue (max_jobs)"
+            return f"all jobs of kind {name} are in the queue (max_jobs {kind.max_jobs})"
         if self.jobs is not None and self.jobs < 1:
             return "the cluster's limit of jobs is reached (limits.jobs)"
         if self.cores is not None and self.cores < kind.cores:
