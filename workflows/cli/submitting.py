@@ -377,6 +377,7 @@ def _lines(place: Place, made: Turn, *, dry_run: bool = False) -> list[str]:
     lines += [f"{kind}: set aside, {said}; --retry tries again" for kind, said in made.aside.items()]
     lines += [f"waits: {what}: {why}" for what, why in _few(made.plan.held)]
     lines += [f"fits nowhere: {what}: {why}" for what, why in _few(made.plan.unfit)]
+    lines += [f"given up: {what}: {why}; --retry tries again" for what, why in _few(made.plan.given_up)]
     if made.away:
         lines.append(f"the scheduler does not answer, so nothing was submitted: {made.away}")
     spent = sum(made.spending.spent.values())
@@ -423,6 +424,7 @@ def _as_dict(session: _Session, made: Turn, *, dry_run: bool = False) -> dict[st
         "set_aside": made.aside,
         "held": made.plan.held,
         "unfit": made.plan.unfit,
+        "given_up": made.plan.given_up,
         "core_hours": {"spent": made.spending.spent, "budget": made.spending.budget, "left": made.spending.left},
         "scheduler": made.away or "answers",
     }

@@ -83,7 +83,7 @@ class Turn:
     @property
     def needs_somebody(self) -> bool:
         """Whether work is left that this can't put right."""
-        return bool(self.refused or self.aside or self.plan.unfit or self.is_out_of_hours)
+        return bool(self.refused or self.aside or self.plan.unfit or self.plan.given_up or self.is_out_of_hours)
 
     @property
     def is_out_of_hours(self) -> bool:
@@ -146,7 +146,7 @@ class Submitter:
         """
         if dry_run:
             made, room = self._look(retry=retry)
-            self._plan(made, room, reserve=reserve)
+            self._plan(made, room, reserve=reserve, retry=retry)
             return made
         with self.lease.held(LEASE_PATIENCE_S):
             away = self._mend()
@@ -157,7 +157,7 @@ class Submitter:
             if away:
                 made.away = away
                 return made
-            for reserved in self._plan(made, room, reserve=reserve):
+            for reserved in self._plan(made, room, reserve=reserve, retry=retry):
                 self._submit_reserved(made, reserved)
             for new in [] if reserve else made.plan.submit:
                 if new.kind not in made.refused and not made.away:
@@ -176,13 +176,13 @@ class Submitter:
         room = room_on(self.database, place.name, place.cluster, usable, money.left)
         return Turn(queues, money, aside=aside), room
 
-    def _plan(self, made: Turn, room: Room, *, reserve: bool) -> list[Reserved]:
+    def _plan(self, made: Turn, room: Room, *, reserve: bool, retry: bool) -> list[Reserved]:
         """Plan a turn; gives the reservations, if that is what is wanted."""
         place = self.place
         usable = {name: kind for name, kind in place.chosen.items() if name not in made.aside}
         over = not self._is_running()
         if reserve and not over:
-            made.plan, reserved = plan_reservations(self.database, self.campaign, usable, room)
+            made.plan, reserved = plan_reservations(self.database, self.campaign, usable, room, retry=retry)
             return reserved
         elsewhere = [
             kind

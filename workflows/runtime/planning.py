@@ -175,12 +175,15 @@ class Plan:
         Work that waits for room: what, and for which limit.
     unfit : dict of str to str
         Work that no kind of pilot of any cluster takes: what, and why.
+    given_up : dict of str to str
+        Work for which jobs were submitted often enough, and what became of the last.
     """
 
     submit: list[New] = field(default_factory=list)
     surplus: list[str] = field(default_factory=list)
     held: dict[str, str] = field(default_factory=dict)
     unfit: dict[str, str] = field(default_factory=dict)
+    given_up: dict[str, str] = field(default_factory=dict)
 
 
 def tasks_in(kind: PilotKind, demand: Demand, minutes: float | None = None) -> int:

@@ -61,6 +61,10 @@ def sized(kind: PilotKind, spec: Mapping[str, Any]) -> PilotKind:
     )
 
 
+MOST_IN_VAIN = 3
+"""Jobs that may end without beginning the firework that they were submitted for."""
+
+
 @dataclass(frozen=True)
 class Reserved:
     """A firework and the job for it."""
@@ -70,10 +74,28 @@ class Reserved:
     kind: PilotKind
 
 
+def _in_vain(database: Database[Any], campaign: str) -> dict[int, list[str]]:
+    """Tell, by firework, what is known of the jobs that ended without beginning it, the newest last."""
+    fields = {"_id": 0, "pilot": 1, "fw_id": 1, "cause.evidence": 1, "reason": 1, "scheduler_state": 1}
+    idle = {"campaign": campaign, "fw_id": {"$ne": None}, "state": "ended", "tasks": 0}
+    ended = list(database.pilots.find(idle, fields).sort([("submitted_at", 1), ("pilot", 1)]))
+    found: dict[int, list[str]] = {}
+    for fw_id in {pilot["fw_id"] for pilot in ended}:
+        begun = {a["pilot"] for a in database.attempts.find({"fw_id": fw_id}, {"pilot": 1})}
+        found[fw_id] = [_end_of(pilot) for pilot in ended if pilot["fw_id"] == fw_id and pilot["pilot"] not in begun]
+    return found
+
+
+def _end_of(pilot: Mapping[str, Any]) -> str:
+    return str((pilot.get("cause") or {}).get("evidence") or pilot["reason"] or pilot["scheduler_state"])
+
+
 def plan_reservations(
-    database: Database[Any], campaign: str, kinds: Mapping[str, PilotKind], room: Room
+    database: Database[Any], campaign: str, kinds: Mapping[str, PilotKind], room: Room, *, retry: bool = False
 ) -> tuple[Plan, list[Reserved]]:
     """Plan one job for each READY firework that has none yet, up to the limits.
+
+    A firework for which several jobs were submitted in vain is not tried for ever.
 
     Parameters
     ----------
@@ -82,8 +104,11 @@ def plan_reservations(
     kinds : mapping of str to PilotKind
     room : Room
         Counted down.
+    retry : bool
+        Try those again, too.
     """
     made, chosen = Plan(), []
+    in_vain = {} if retry else _in_vain(database, campaign)
     ready = {"spec.nucleate.campaign": campaign, "state": "READY", PINNED: None}
     for fw in database.fireworks.find(ready, _WORK).sort("fw_id", 1):
         fw_id, spec = fw["fw_id"], fw["spec"]
@@ -92,6 +117,9 @@ def plan_reservations(
         fitting = {name: kind for name, kind in kinds.items() if demand.category in kind.categories}
         if not fitting:
             made.unfit[shown] = f"no kind of pilot takes category {demand.category}"
+            continue
+        if len(vain := in_vain.get(fw_id, [])) >= MOST_IN_VAIN:
+            made.given_up[shown] = f"{len(vain)} jobs ended without beginning it, the last: {vain[-1]}"
             continue
         partition = demand.resources.get("partition")
         name = min(fitting, key=lambda n: (fitting[n].partition != partition, len(fitting[n].categories)))
