@@ -22,7 +22,8 @@ _MOST = 30
 
 def plan_view(plan: Plan) -> RenderableType:
     """Lay out what would run again, what is changed, what it may cost, and what is left out and why."""
-    parts: list[RenderableType] = [_items(plan)] if plan.items else [Text("Nothing to run again.")]
+    none = "Nothing to run again." if plan.skipped else "Nothing to run again: nothing that was selected has failed."
+    parts: list[RenderableType] = [_items(plan)] if plan.items else [Text(none)]
     if plan.skipped:
         parts.append(_skipped(plan.skipped))
     return Group(*parts)

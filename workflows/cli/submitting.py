@@ -70,7 +70,7 @@ def submit(
     path = clusters_path(clusters)
     known = load_clusters(path)
     if not cluster_named(known, cluster, path).same_host:
-        _refuse_embedded(found)
+        _refuse_embedded(found, cluster)
     with open_campaign(found, None, None) as opened:
         session = _Session(opened, cluster, path, tuple(kinds or ()), reserve=reserve)
         session.settle_in(known)
@@ -82,7 +82,7 @@ def submit(
             _once(session, retry=retry, dry_run=dry_run, as_json=as_json)
 
 
-def _refuse_embedded(directory: Path) -> None:
+def _refuse_embedded(directory: Path, cluster: str) -> None:
     """Refuse a store that only this host reaches, before it is even opened."""
     from workflows.runtime.address import address_in
     from workflows.runtime.settings import EMBEDDED
@@ -90,7 +90,8 @@ def _refuse_embedded(directory: Path) -> None:
     if address_in(directory).profile == EMBEDDED:
         raise RefusedError(
             "this campaign's store is the embedded one, for one host: nodes of a cluster can't reach it. Launch "
-            "it with a MongoDB (store: in campaign.yaml; docs/clusters.md tells how), or run it here: `nucleate work`"
+            "it with a MongoDB (store: in campaign.yaml; docs/clusters.md tells how), or run it here: `nucleate work`. "
+            f"If the nodes of {cluster} are this very host, say so in the cluster file: same_host: true"
         )
 
 
