@@ -224,18 +224,19 @@ fi
 
 sql() { mariadb --no-defaults --socket="$MYSQL" --user=root --batch --skip-column-names -e "$1"; }
 
-# Without native I/O: several servers side by side use up what a kernel allows of it.
+# Without native I/O: several servers side by side use up what a kernel allows of it. With a place of its own for temporary
+# tables: a server that starts removes those of others that share one.
 if ! alive mariadbd; then
   if [ ! -e "$DIR/db/ready" ]; then
-    rm -rf "$DIR/db" && mkdir "$DIR/db"
+    rm -rf "$DIR/db" && mkdir -p "$DIR/db/tmp"
     mariadb-install-db --no-defaults --user="$USER_NAME" --datadir="$DIR/db/data" --skip-test-db \
-      --auth-root-authentication-method=normal --innodb-log-file-size=8M --innodb-use-native-aio=0 \
+      --auth-root-authentication-method=normal --innodb-log-file-size=8M --innodb-use-native-aio=0 --tmpdir="$DIR/db/tmp" \
       >"$DIR/log/mariadb-install.log" 2>&1 \
       || die "MariaDB can't be set up; $DIR/log/mariadb-install.log ends with: $(tail -n 12 "$DIR/log/mariadb-install.log")"
   fi
   setsid mariadbd --no-defaults --user="$USER_NAME" --datadir="$DIR/db/data" --socket="$MYSQL" --port=$((PORT + 2)) \
     --bind-address=127.0.0.1 --pid-file="$DIR/run/mariadbd.pid" --innodb-buffer-pool-size=64M --innodb-log-file-size=8M \
-    --innodb-use-native-aio=0 --innodb-lock-wait-timeout=900 --performance-schema=off >>"$DIR/log/mariadbd.log" 2>&1 </dev/null &
+    --innodb-use-native-aio=0 --tmpdir="$DIR/db/tmp" --innodb-lock-wait-timeout=900 --performance-schema=off >>"$DIR/log/mariadbd.log" 2>&1 </dev/null &
   wait_for 60 MariaDB sql "select 1"
   if [ ! -e "$DIR/db/ready" ]; then
     password=$(cat "$DIR/db.password")
