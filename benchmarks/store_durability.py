@@ -32,11 +32,14 @@ from workflows.runtime.store import open_store
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from multiprocessing.queues import Queue
+    from multiprocessing.sharedctypes import Synchronized
+
+    Progress = Synchronized[int]
 
 Numbers = dict[str, list[int]]
 
 
-def add(adds: int, queue: Queue[Numbers]) -> None:
+def add(adds: int, progress: Progress, queue: Queue[Numbers]) -> None:
     """Add workflows of two fireworks, draw a counter after each, and tell which ids were acknowledged."""
     acknowledged: Numbers = {"fireworks": [], "counters": []}
     with open_store("embedded") as store:
@@ -45,10 +48,11 @@ def add(adds: int, queue: Queue[Numbers]) -> None:
             second = Firework(PyTask(func="math.sqrt", args=[4]), name="add", parents=[first])
             acknowledged["fireworks"] += store.launchpad.add_wf(Workflow([first, second])).values()
             acknowledged["counters"].append(store.launchpad.get_new_launch_id())
+            one_more(progress)
     queue.put(acknowledged)
 
 
-def race(directory: Path, queue: Queue[Numbers]) -> None:
+def race(directory: Path, progress: Progress, queue: Queue[Numbers]) -> None:
     """Run job after job until none is left."""
     ran = 0
     launches = directory / f"worker-{os.getpid()}"
@@ -59,20 +63,34 @@ def race(directory: Path, queue: Queue[Numbers]) -> None:
     with Path(os.devnull).open("w") as quiet, contextlib.redirect_stdout(quiet), open_store("embedded") as store:
         while launch_rocket(store.launchpad, worker, strm_lvl="CRITICAL"):
             ran += 1
+            one_more(progress)
     queue.put({"ran": [ran]})
 
 
+def one_more(progress: Progress) -> None:
+    """Count what was done."""
+    with progress:
+        progress.value += 1
+
+
 @contextlib.contextmanager
-def killing(kills: int, every: float, data_dir: Path) -> Iterator[list[int]]:
-    """Kill the server with SIGKILL at random moments; each third time its supervisor too."""
+def killing(kills: int, total: int, data_dir: Path) -> Iterator[tuple[Progress, list[int]]]:
+    """Kill the server with SIGKILL, each third time its supervisor too, whenever a random share of the work is done.
+
+    By the clock, a fast machine would be through before the first kill.
+    """
     over = threading.Event()
+    progress: Progress = multiprocessing.get_context("spawn").Value("q", 0)
     killed: list[int] = []
+    early = range(max(total * 3 // 4, kills))  # so that work is left after the last
+    due = sorted(random.sample(early, kills))
 
     def run() -> None:
-        while len(killed) < kills and not over.wait(random.uniform(0.3, 1.7) * every):
+        while len(killed) < len(due) and not over.is_set():
             state = embedded.status(data_dir)
-            if state.server is None or state.server in killed:
-                continue  # it is just coming back
+            if progress.value < due[len(killed)] or state.server is None or state.server in killed:
+                over.wait(random.uniform(0.001, 0.02))  # not yet, or it is just coming back
+                continue
             if len(killed) % 3 == 2 and state.supervisor:
                 os.kill(state.supervisor, signal.SIGKILL)
             with contextlib.suppress(ProcessLookupError):
@@ -82,17 +100,17 @@ def killing(kills: int, every: float, data_dir: Path) -> Iterator[list[int]]:
     thread = threading.Thread(target=run)
     thread.start()
     try:
-        yield killed
+        yield progress, killed
     finally:
         over.set()
         thread.join()
 
 
-def in_parallel(target: object, processes: int, argument: object) -> list[Numbers]:
+def in_parallel(target: object, processes: int, argument: object, progress: Progress) -> list[Numbers]:
     """Run a function in processes of their own and collect what each of them tells."""
     context = multiprocessing.get_context("spawn")
     queue: Queue[Numbers] = context.Queue()
-    running = [context.Process(target=target, args=(argument, queue)) for _ in range(processes)]  # type: ignore[arg-type]
+    running = [context.Process(target=target, args=(argument, progress, queue)) for _ in range(processes)]  # type: ignore[arg-type]
     for process in running:
         process.start()
     for process in running:
@@ -114,11 +132,11 @@ def check(what: str, found: object, wanted: object) -> bool:
 def adding(options: argparse.Namespace, data_dir: Path) -> bool:
     """Add from all processes at once."""
     print(f"{options.processes} processes x {options.adds} add_wf, {options.kills} kills")
-    with killing(options.kills, options.every, data_dir) as killed:
-        begin = time.perf_counter()
-        told = in_parallel(add, options.processes, options.adds)
-        seconds = time.perf_counter() - begin
     total = options.processes * options.adds
+    with killing(options.kills, total, data_dir) as (progress, killed):
+        begin = time.perf_counter()
+        told = in_parallel(add, options.processes, options.adds, progress)
+        seconds = time.perf_counter() - begin
     fireworks = [i for t in told for i in t["fireworks"]]
     counters = [i for t in told for i in t["counters"]]
     with open_store("embedded") as store:
@@ -145,9 +163,9 @@ def racing(options: argparse.Namespace, data_dir: Path) -> bool:
             for number in range(options.jobs):
                 task = PyTask(func="os.mkdir", args=[str(directory / "done" / str(number))])
                 store.launchpad.add_wf(Workflow([Firework(task, name="race")]))
-        with killing(options.kills, options.every, data_dir) as killed:
+        with killing(options.kills, options.jobs, data_dir) as (progress, killed):
             begin = time.perf_counter()
-            told = in_parallel(race, options.processes, directory)
+            told = in_parallel(race, options.processes, directory, progress)
             seconds = time.perf_counter() - begin
         done = len(list((directory / "done").iterdir()))
     with open_store("embedded") as store:
@@ -172,7 +190,6 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=8)
     parser.add_argument("--adds", type=int, default=100, help="add_wf in each process")
     parser.add_argument("--kills", type=int, default=0, help="kill -9 of the server in each of the two parts")
-    parser.add_argument("--every", type=float, default=2.0, help="mean seconds between kills")
     parser.add_argument("--data-dir", type=Path, help="kept afterwards; default: a temporary one")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="nucleate-durability-") as name:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from workflows.runtime.scheduler import states
 from workflows.runtime.scheduler.base import JobRequest
+from workflows.runtime.scheduler.slurm import SlurmScheduler
 from workflows.runtime.scheduler.slurm_script import environment, options, script
 from workflows.runtime.scheduler.slurm_tables import UNIT, parse_accounts, parse_queue, told_by_accounts, told_by_queue
 
@@ -161,6 +162,26 @@ def test_accounts_that_are_behind_do_not_end_a_job_that_runs_again():
     assert (info.phase, info.restarts, info.cause) == ("running", 1, None)
     assert [run.cause for run in info.earlier] == [104]
     assert info.core_seconds == 240 + 4 * 30
+
+
+def test_accounting_that_is_behind_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """By whom a job was cancelled is in its accounts alone, and they are written a moment later."""
+    says = {
+        "squeue": f"printf '%s' '{_queue('7', 'CANCELLED')}'",
+        "sacct": f"""echo again >> {tmp_path}/asked
+        case $(wc -l < {tmp_path}/asked) in
+            1) ;;
+            2) printf '%s' '{_account("7", "RUNNING", 100, end="Unknown")}' ;;
+            *) printf '%s' '{_account("7", "CANCELLED by 0", 100)}' ;;
+        esac""",
+    }
+    for program, lines in says.items():
+        (tmp_path / program).write_text(f"#!/bin/sh\n{lines}\n")
+        (tmp_path / program).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    info = SlurmScheduler().jobs(["7"])["7"]
+    assert (info.cause, info.source) == (105, "sacct")
+    assert "CANCELLED by root" in info.evidence
 
 
 # -- our words --------------------------------------------------------------------------------------------------------

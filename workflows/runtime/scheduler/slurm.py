@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from workflows.runtime.scheduler.slurm_tables import (
     UNIT,
     QueueRow,
     Run,
+    is_behind,
     parse_accounts,
     parse_queue,
     told_by_accounts,
@@ -31,6 +33,12 @@ if TYPE_CHECKING:
 
 _REMEMBERED = "now-60days"
 """How far back accounting is searched for jobs by name. By id it is asked for all times."""
+
+_BEHIND_S = 8.0
+"""s for which accounting is waited for where it has yet to write an end that slurmctld tells of; a second, mostly."""
+
+_AGAIN_S = 0.5
+"""s between two questions meanwhile."""
 
 _AT_ONCE = 500
 """Job ids on one command line."""
@@ -153,7 +161,7 @@ class SlurmScheduler:
             queue_away = str(error)
         plain = {job_id for job_id, row in queue.items() if row.info.phase != "ended" and not row.info.restarts}
         try:
-            runs = self._accounts([job_id for job_id in wanted if job_id not in plain])
+            runs = self._accounts([job_id for job_id in wanted if job_id not in plain], queue)
         except SchedulerAwayError as error:
             if queue_away:
                 raise SchedulerAwayError(queue_away) from error
@@ -223,11 +231,21 @@ class SlurmScheduler:
             rows |= parse_queue(answer.stdout)
         return rows
 
-    def _accounts(self, job_ids: list[str]) -> dict[str, tuple[Run, ...]]:
+    def _accounts(self, job_ids: list[str], queue: dict[str, QueueRow]) -> dict[str, tuple[Run, ...]]:
+        """Ask accounting for the runs of jobs, and again for a while where it is behind what squeue says."""
         runs: dict[str, tuple[Run, ...]] = {}
-        for batch in _batches(job_ids):
-            # without a start, sacct shows what ran since midnight; older versions also where ids are given
-            runs |= self._sacct("--duplicates", f"--jobs={','.join(batch)}", "--starttime=1970-01-02")
+        until = time.monotonic() + _BEHIND_S
+        while job_ids:
+            for batch in _batches(job_ids):
+                # without a start, sacct shows what ran since midnight; older versions also where ids are given
+                runs |= self._sacct("--duplicates", f"--jobs={','.join(batch)}", "--starttime=1970-01-02")
+            job_ids = [
+                job_id for job_id in job_ids if job_id in queue and is_behind(queue[job_id], runs.get(job_id, ()))
+            ]
+            if time.monotonic() > until:
+                break
+            if job_ids:
+                time.sleep(_AGAIN_S)
         return runs
 
     def _sacct(self, *words: str) -> dict[str, tuple[Run, ...]]:

@@ -119,6 +119,11 @@ def parse_accounts(text: str) -> dict[str, tuple[Run, ...]]:
     return {job_id: _of_one_job(found) for job_id, found in runs.items()}
 
 
+def is_behind(row: QueueRow, runs: tuple[Run, ...]) -> bool:
+    """Tell whether accounting has yet to write the end that squeue tells of: by whom, and what became of the steps."""
+    return row.info.phase == "ended" and not (runs and runs[-1].closed and runs[-1].info.state == row.info.state)
+
+
 def told_by_queue(row: QueueRow, runs: tuple[Run, ...], *, away: str) -> JobInfo:
     """Give what is known of a job that squeue lists.
 
@@ -132,7 +137,7 @@ def told_by_queue(row: QueueRow, runs: tuple[Run, ...], *, away: str) -> JobInfo
     """
     info = row.info
     if info.phase == "ended":
-        if runs and runs[-1].closed and runs[-1].info.state == info.state:  # else accounting is a second behind
+        if not is_behind(row, runs):
             return replace(told_by_accounts(runs), restarts=info.restarts)
         silence = f"; accounting does not answer ({away})" if away else ""
         return replace(info, evidence=info.evidence + silence)
