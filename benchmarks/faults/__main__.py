@@ -112,7 +112,7 @@ def _play(slurm: Slurm, fault: Fault, kind: Kind, number: int, seed: int, place:
 
 def _calm(slurm: Slurm, fault: Fault, kind: Kind, place: Path) -> dict[str, Any]:
     """Give the undisturbed run to compare with, computed when it is first asked for."""
-    special = "-long" if fault.conditions.long else ""
+    special = "" if fault.conditions.size == "usual" else f"-{fault.conditions.size}"
     file = place / f"undisturbed-{kind}{special}.json"
     if not file.exists():
         print(f"{time.strftime('%H:%M:%S')} undisturbed, {kind}{special}: ", end="", flush=True)

@@ -45,16 +45,23 @@ class Size:
         Of a stand-in task.
     seconds : float
         Of such a step, on average.
+    divisions : int
+        Of the k-mesh of pw.x.
     """
 
     candidates: int = 12
     steps: int = 10
     seconds: float = 0.6
+    divisions: int = 3
 
 
-SIZES: dict[Kind, Size] = {"fast": Size(), "pw": Size(candidates=8)}
-LONG: dict[Kind, Size] = {"fast": Size(candidates=16, steps=20, seconds=0.7), "pw": Size(candidates=12)}
-"""For faults that last a minute: the campaign shall not be over before they are."""
+SIZES: dict[str, dict[Kind, Size]] = {
+    "usual": {"fast": Size(), "pw": Size(candidates=8)},
+    "long": {"fast": Size(candidates=16, steps=20, seconds=0.7), "pw": Size(candidates=12)},
+    "cut": {"fast": Size(candidates=24, steps=20, seconds=0.7), "pw": Size(candidates=6, divisions=6)},
+}
+"""Long: for faults that last a minute, the campaign shall not be over before they are. Cut: more than fits into
+allocations of a minute, in tasks that take a good part of one."""
 
 
 def crystals(kind: Kind, count: int) -> list[Structure]:
@@ -104,7 +111,7 @@ def put_up(directory: Path, kind: Kind, size: Size, wishes: Path) -> None:
     if kind == "fast":
         maker = StandInRelaxMaker(steps=size.steps, seconds=size.seconds, wishes=str(wishes))
     else:
-        maker = CoarsePwRelaxMaker(protocol="fast")
+        maker = CoarsePwRelaxMaker(protocol="fast", divisions=size.divisions)
     chains: list[Any] = []
     records = []
     for index, crystal in enumerate(crystals(kind, size.candidates)):

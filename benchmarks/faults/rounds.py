@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from pymongo.errors import PyMongoError
 
-from benchmarks.faults.campaign import LONG, SIZES, differences, facts, put_up
+from benchmarks.faults.campaign import SIZES, differences, facts, put_up
 from benchmarks.faults.scene import Conditions, Scene
 from benchmarks.faults.watch import LIMIT_S
+from dft_inputs.espresso.record import FILE, RunRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from benchmarks.faults.campaign import Kind, Size
     from benchmarks.faults.slurm import Slurm
     from benchmarks.faults.strikes import Fault, Struck
+    from dft_inputs.espresso.record import Correction
 
 PATIENCE_S = 900.0
 """A run that has not ended by then is taken to hang."""
@@ -80,7 +82,7 @@ class Outcome:
 
 def size_of(kind: Kind, conditions: Conditions) -> Size:
     """Give how much there is to do."""
-    return (LONG if conditions.long else SIZES)[kind]
+    return SIZES[conditions.size][kind]
 
 
 def undisturbed(slurm: Slurm, kind: Kind, conditions: Conditions, place: Path) -> dict[str, Any]:
@@ -141,12 +143,13 @@ def _play(scene: Scene, fault: Fault, outcome: Outcome, calm: dict[str, Any]) ->
     begun = time.monotonic()
     scene.submit()
     scene.wait_for_victims()
-    # a random moment while tasks run: over the first half of what the undisturbed run took after its pilots' start
-    pause = scene.chance.uniform(0.0, 0.35 * calm["seconds"])
-    end = time.monotonic() + pause
-    while time.monotonic() < end:
+    # a random moment while tasks run: by what is done, since no two runs are equally fast
+    due = scene.chance.uniform(0.0, 0.5) * len(calm["facts"]["verdicts"])
+    pause = scene.chance.uniform(0.0, 3.0)
+    while scene.relaxed() < due and time.monotonic() - begun < PATIENCE_S:
         scene.truth.look()
-        time.sleep(min(_TICK_S, max(0.0, end - time.monotonic())))
+        time.sleep(_TICK_S / 2)
+    time.sleep(pause)
     struck = fault.strike(scene)
     moment = time.monotonic()
     outcome.struck = f"{struck.what}, {moment - begun:.0f} s after submit"
@@ -220,7 +223,10 @@ def _check(scene: Scene, fault: Fault, struck: Struck, outcome: Outcome, calm: d
         found = attempts[name]
         cause = found["cause"] or {}
         if found["state"] == "completed":
-            outcome.notes.append(f"{name} had ended just before, or went on")
+            mended = _mended(Path(found["directory"]))
+            outcome.causes += [f"{name}: went on by itself, {one.code} {one.evidence}" for one in mended]
+            if not mended:
+                outcome.notes.append(f"{name} had ended just before, or went on")
             continue
         outcome.causes.append(f"{name}: {found['state']}, {cause.get('code')} {cause.get('name')}")
         if cause.get("code") not in fault.codes:
@@ -249,6 +255,11 @@ def _check(scene: Scene, fault: Fault, struck: Struck, outcome: Outcome, calm: d
     outcome.truth_max_s = max(seconds, default=0.0)
     outcome.truth_median_s = statistics.median(seconds) if seconds else 0.0
     problems += [f"for {f.seconds:.0f} s: {f.what}" for f in false if f.seconds > LIMIT_S]
+
+
+def _mended(directory: Path) -> list[Correction]:
+    """Give what pw.x runs of a launch directory have recovered from without a re-run."""
+    return [one for file in sorted(directory.rglob(FILE)) for one in RunRecord.read(file.parent).corrections]
 
 
 def _keep(scene: Scene, place: Path) -> None:

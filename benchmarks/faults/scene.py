@@ -10,9 +10,10 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
+from pymongo.errors import PyMongoError
 
 from benchmarks.faults.campaign import NAME, PROFILE
 from benchmarks.faults.database import USERNAME, Database
@@ -37,8 +38,8 @@ class Conditions:
 
     Parameters
     ----------
-    long : bool
-        Whether the campaign has to last for minutes.
+    size : {"usual", "long", "cut"}
+        How much there is to do.
     minutes : int
         Wall-time of a pilot.
     pilot : dict
@@ -49,7 +50,7 @@ class Conditions:
         Size of a file system of its own for the launches; 0: none.
     """
 
-    long: bool = False
+    size: Literal["usual", "long", "cut"] = "usual"
     minutes: int = 10
     pilot: dict[str, Any] = field(default_factory=dict)
     skew_s: int = 0
@@ -237,6 +238,12 @@ class Scene:
     def left(self) -> int:
         """Count fireworks that are not over."""
         return int(self.truth.database.fireworks.count_documents({"state": {"$in": list(FREE)}}))
+
+    def relaxed(self) -> int:
+        """Count relaxations that are over; none while the database is not to be asked."""
+        with contextlib.suppress(PyMongoError):
+            return int(self.truth.database.attempts.count_documents({"stage": "relax", "state": "completed"}))
+        return 0
 
     def victims(self) -> list[dict[str, Any]]:
         """List relaxations that are running in fact, each with its pilot's record, in a fixed order."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import subprocess
+import sys
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from benchmarks.faults.scene import Conditions
-from benchmarks.faults.slurm import MEMORY_CGROUP
+from benchmarks.faults.slurm import MEMORY_CGROUP, ROOT
 from benchmarks.faults.tasks import EAT
 from workflows.runtime.identity import ProcessName
 
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from benchmarks.faults.scene import Scene
 
 MINUTE_S = 60.0
+
+_TRIES = 20
+"""How many programs may end by themselves before the fault has struck one."""
 
 
 @dataclass(frozen=True)
@@ -90,19 +95,33 @@ def _all_of(scene: Scene, victim: dict[str, Any]) -> tuple[str, ...]:
 
 def kill_task(scene: Scene) -> Struck:
     """End the program that a task has started: sleep, or pw.x."""
+    for _ in range(_TRIES):
+        victim, program, name = _program(scene)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            program.kill()
+            return Struck(f"kill -9 of {name} {program.pid} of {victim['attempt']}", (victim["attempt"],))
+    raise RuntimeError("each program had ended before it was killed")
+
+
+def _program(scene: Scene) -> tuple[dict[str, Any], psutil.Process, str]:
+    """Choose a running task, and the program that it has started, with its name."""
     end = time.monotonic() + 60
     while time.monotonic() < end:
         victim = _one(scene)
         with contextlib.suppress(psutil.NoSuchProcess):
             children = psutil.Process(victim["pid"]).children(recursive=True)
-            programs = [c for c in children if c.name() in {"sleep", "pw.x"}]
-            if programs:
-                program = scene.chance.choice(programs)
-                name = program.name()
-                program.kill()
-                return Struck(f"kill -9 of {name} {program.pid} of {victim['attempt']}", (victim["attempt"],))
+            if programs := [(c, name) for c in children if (name := c.name()) in {"sleep", "pw.x"}]:
+                return victim, *scene.chance.choice(programs)
         time.sleep(0.05)
     raise TimeoutError("no task has started a program")
+
+
+def _pilot(victim: dict[str, Any]) -> psutil.Process:
+    """Give the process that looks after a task's batch job."""
+    process = ProcessName.parse(victim["of"]["process"])
+    if process is None:
+        raise ValueError(f"{victim['pilot']} does not say which process it is")
+    return psutil.Process(process.pid)
 
 
 def kill_worker(scene: Scene) -> Struck:
@@ -115,12 +134,10 @@ def kill_worker(scene: Scene) -> Struck:
 def kill_pilot(scene: Scene) -> Struck:
     """End the process that looks after the workers of a batch job."""
     victim = _one(scene)
-    process = ProcessName.parse(victim["of"]["process"])
-    if process is None:
-        raise ValueError(f"{victim['pilot']} does not say which process it is")
+    pilot = _pilot(victim)
     struck = _all_of(scene, victim)
-    psutil.Process(process.pid).kill()
-    return Struck(f"kill -9 of pilot {process.pid} of job {victim['of']['job_id']}", struck)
+    pilot.kill()
+    return Struck(f"kill -9 of pilot {pilot.pid} of job {victim['of']['job_id']}", struck)
 
 
 def scancel(scene: Scene) -> Struck:
@@ -136,17 +153,18 @@ def run_out_of_time(scene: Scene) -> Struck:
     victim = _one(scene)
     if scene.chance.random() < 0.5:
         return Struck("the allocation is too short")
-    process = ProcessName.parse(victim["of"]["process"])
-    if process is None:
-        raise ValueError(f"{victim['pilot']} does not say which process it is")
-    for each in [psutil.Process(process.pid), psutil.Process(victim["pid"])]:
+    for each in [_pilot(victim), psutil.Process(victim["pid"])]:
         each.suspend()
     return Struck(f"job {victim['of']['job_id']} hangs until SLURM ends it", (victim["attempt"],))
 
 
 def run_out_of_memory(scene: Scene) -> Struck:
-    """Let a task take more memory than its batch job has."""
-    _one(scene)
+    """Let a stand-in take more memory than its batch job has; a pw.x has none left when something beside it did."""
+    _, _, name = _program(scene)
+    return _starve(scene) if name == "pw.x" else _wish(scene)
+
+
+def _wish(scene: Scene) -> Struck:
     wish = scene.wishes / EAT
     new = scene.wishes / f".{EAT}"
     new.write_text("6000")
@@ -159,6 +177,16 @@ def run_out_of_memory(scene: Scene) -> Struck:
     pid = int(taken[0].suffix[1:])
     struck = [a["attempt"] for a in scene.truth.running() if a["pid"] == pid]
     return Struck(f"the task in process {pid} takes memory", tuple(struck))
+
+
+def _starve(scene: Scene) -> Struck:
+    for _ in range(_TRIES):
+        victim, program, _ = _program(scene)
+        hog = subprocess.run([sys.executable, "-m", "benchmarks.faults.hog", str(program.pid)], cwd=ROOT, check=False)
+        if hog.returncode == 0:
+            what = f"no memory is left for pw.x {program.pid} of {victim['attempt']}"
+            return Struck(what, (victim["attempt"],))
+    raise RuntimeError("each pw.x had ended before its job was out of memory")
 
 
 def kill_node(scene: Scene) -> Struck:
@@ -241,7 +269,7 @@ def _mount_missing() -> str:
     return "" if os.geteuid() == 0 else "root, to mount a small file system"
 
 
-_SHORT = Conditions(long=True, minutes=1, pilot={"task": {"cores": 1, "memory_gb": 0.8, "minutes": 0.03}})
+_SHORT = Conditions(size="cut", minutes=1, pilot={"task": {"cores": 1, "memory_gb": 0.8, "minutes": 0.03}})
 """Tasks take longer than they say: what can go on elsewhere is begun all the same, and cut by the end."""
 
 FAULTS: dict[str, Fault] = {
@@ -251,7 +279,7 @@ FAULTS: dict[str, Fault] = {
         Fault("worker", "kill -9 of a worker", frozenset({106}), kill_worker),
         Fault("pilot", "kill -9 of a pilot", frozenset({106}), kill_pilot),
         Fault("scancel", "scancel", frozenset({105}), scancel),
-        Fault("timeout", "TIMEOUT", frozenset({101}), run_out_of_time, _SHORT, kinds=("fast",)),
+        Fault("timeout", "TIMEOUT", frozenset({101}), run_out_of_time, _SHORT),
         Fault(
             "oom",
             "OUT_OF_MEMORY",
@@ -259,21 +287,20 @@ FAULTS: dict[str, Fault] = {
             run_out_of_memory,
             Conditions(pilot={"memory_gb": 3.6}),  # room for a re-run that is given more
             rerun=True,
-            kinds=("fast",),
             wants=_memory_missing,
         ),
-        Fault("node", "node down and back", frozenset({103}), kill_node, Conditions(long=True)),
+        Fault("node", "node down and back", frozenset({103}), kill_node, Conditions(size="long")),
         Fault("requeue", "requeue, preemption", frozenset({104}), requeue),
         Fault(
             "controller",
             "slurmctld down for a minute",
             frozenset(),
             kill_controller,
-            Conditions(long=True),
+            Conditions(size="long"),
             spares=True,
         ),
         Fault("database", "database kill -9 and back", frozenset(), kill_database),
-        Fault("network", "network to the database cut for a minute", frozenset(), cut_network, Conditions(long=True)),
+        Fault("network", "network to the database cut for a minute", frozenset(), cut_network, Conditions(size="long")),
         Fault(
             "scratch",
             "scratch full",

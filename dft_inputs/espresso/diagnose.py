@@ -193,6 +193,15 @@ def _stopped_from_outside(left: PwRunFiles, _: Asked) -> Fault | None:
     return _told_by(left, frozenset({101, 102, 105, 202}))
 
 
+def _killed_for_memory(left: PwRunFiles, _: Asked) -> Fault | None:
+    """Believe the kernel's count before the shell's "Killed": a process that is killed for memory can't say so."""
+    if (left.run is not None and left.run.job_done) or left.record.get("out_of_memory") is not True:
+        return None
+    said = "the kernel ended a process of this batch job for want of memory"
+    where = (left.run.text.end(),) if left.run else ()
+    return Fault(102, (Evidence(RECORD, None, said), *where))
+
+
 def _crash_file(left: PwRunFiles, _: Asked) -> Fault | None:
     """Only a process that is not the first can crash without words in the output; an old CRASH is no news."""
     if left.crash is None or (left.run is not None and left.run.job_done):
@@ -281,6 +290,7 @@ _RULES: tuple[Callable[[PwRunFiles, Asked], Fault | None], ...] = (
     _error_block,
     _error_without_block,
     _stopped_from_outside,
+    _killed_for_memory,
     _crash_file,
     _scf_not_converged,
     _pseudopotential_unreadable,

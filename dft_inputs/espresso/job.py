@@ -25,6 +25,7 @@ from dft_inputs.espresso.density import density_of
 from dft_inputs.espresso.diagnose import diagnose_pw
 from dft_inputs.espresso.pw_input import PwInput
 from dft_inputs.espresso.record import CRASH, ERRORS, FAILED, INPUT, OUTPUT, RunRecord
+from dft_inputs.memory import oom_kills
 from dft_inputs.walltime import seconds_left
 
 if TYPE_CHECKING:
@@ -43,11 +44,12 @@ _GZIP_ABOVE = 1_000_000
 
 
 class PwProcess(subprocess.Popen):  # type: ignore[type-arg]  # custodian tests for Popen itself
-    """A process of pw.x that leaves its exit status in the directory's record."""
+    """A process of pw.x that leaves in the directory's record how it ended, and whether memory was what it lacked."""
 
     def __init__(self, argv: list[str], directory: Path, **kwargs: Any) -> None:
         self._directory = directory
         self._written = False
+        self._oom_kills = oom_kills()
         super().__init__(argv, cwd=directory, **kwargs)
 
     def poll(self) -> int | None:
@@ -63,7 +65,9 @@ class PwProcess(subprocess.Popen):  # type: ignore[type-arg]  # custodian tests 
     def _note(self, code: int | None) -> int | None:
         if code is not None and not self._written:
             self._written = True
-            replace(RunRecord.read(self._directory), returncode=code).write(self._directory)
+            killed = bool(code) and (oom_kills() or 0) > (self._oom_kills or 0)
+            record = replace(RunRecord.read(self._directory), returncode=code, out_of_memory=killed or None)
+            record.write(self._directory)
         return code
 
 
@@ -121,7 +125,9 @@ class PwJob(Job):  # type: ignore[misc]  # custodian carries no types
             raise DftError(101, f"{left:.0f} s of wall-time are left: too little to start pw.x")
         inp.changed({"control.max_seconds": None if allowed is None else round(allowed, 1)}).write(directory / INPUT)
         pools = record.pools or self.command.pools
-        replace(record, pools=pools, max_seconds=allowed, returncode=None, stopped=None).write(directory)
+        replace(record, pools=pools, max_seconds=allowed, returncode=None, stopped=None, out_of_memory=None).write(
+            directory
+        )
         (directory / CRASH).unlink(missing_ok=True)
         argv = [*self.command.argv(pools), "-in", INPUT]
         try:

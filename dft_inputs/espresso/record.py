@@ -77,6 +77,8 @@ class RunRecord:
         Of the last process, negative: the signal that ended it. ``None`` while it runs, or if nobody saw its end.
     stopped : str or None
         Why we ended it ourselves: ``walltime``.
+    out_of_memory : bool or None
+        Whether the kernel ended a process of this batch job for want of memory while this one ran, and it ended badly.
     continued_from : str or None
         Directory whose geometry this one began with.
     continued_with : tuple of str
@@ -92,6 +94,7 @@ class RunRecord:
     max_seconds: float | None = None
     returncode: int | None = None
     stopped: str | None = None
+    out_of_memory: bool | None = None
     continued_from: str | None = None
     continued_with: tuple[str, ...] = ()
 

@@ -17,12 +17,12 @@ from jobflow import SETTINGS, Maker, Response, initialize_logger
 from jobflow.core.reference import OnMissing
 from jobflow.managers.fireworks import JobFiretask, flow_to_workflow
 
+from dft_inputs.memory import oom_kills
 from workflows.causes import CAUSES, CausedError, cause_of
 from workflows.records import Cause
 from workflows.runtime import attempts
 from workflows.runtime.context import TaskContext, task_context
 from workflows.runtime.launchpad import GOES_ON
-from workflows.runtime.memory import oom_kills
 
 if TYPE_CHECKING:
     from fireworks import Firework, LaunchPad, Workflow

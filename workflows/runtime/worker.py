@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from fireworks import FWorker
 from pymongo.errors import ConnectionFailure
 
+from dft_inputs.memory import oom_kills
 from dft_inputs.walltime import Remaining
 from workflows.runtime.claims import out_of_time
 from workflows.runtime.crew import Post, Worker
 from workflows.runtime.identity import ProcessName
 from workflows.runtime.launchpad import CampaignLaunchPad, DatabaseAway
-from workflows.runtime.memory import oom_kills
 from workflows.runtime.repair import GRACE_S, Repair, Repairer
 from workflows.runtime.store import open_store_from_files
 from workflows.runtime.worker_process import campaign_query

@@ -183,6 +183,7 @@ def apply(failure: Failure, change: Change, handler: str) -> Correction:
         pools=change.pools or record.pools,
         returncode=None,
         stopped=None,
+        out_of_memory=None,
     ).write(directory)
     return correction
 

@@ -381,7 +381,11 @@ def test_our_own_record_says_what_stopped_a_run(runs, tmp_path):
     run = copy_of(runs("killed"), tmp_path / "run")
     (run / "nucleate.json").write_text(json.dumps({"returncode": -15, "stopped": "walltime"}))
     assert diagnose_pw(run).code == 101
+    (run / "nucleate.json").write_text(json.dumps({"returncode": -9, "out_of_memory": True}))
+    (run / "slurm-1.out").write_text("Killed\n")  # the shell does not know for what
+    assert diagnose_pw(run).code == 102
     (run / "nucleate.json").write_text("not json")
+    (run / "slurm-1.out").unlink()
     assert diagnose_pw(run).code == 106
 
 

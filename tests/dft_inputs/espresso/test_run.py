@@ -145,6 +145,16 @@ def test_memory_is_refused_before_the_start(family: Family, tmp_path: Path):
     assert not (tmp_path / "run").exists()
 
 
+def test_killed_by_the_kernel_for_memory(family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The kernel's count is a stand-in here; the fault matrix lets a real one grow."""
+    counts = iter([3, 4, 4, 4])  # before and after each process of pw.x
+    monkeypatch.setattr("dft_inputs.espresso.job.oom_kills", lambda: next(counts))
+    done = run_pw(scf(family), tmp_path, saboteur("kill9:0"))
+    assert [(one.code, one.handler) for one in done.corrections] == [(102, "MemoryHandler")]
+    assert done.comparable
+    assert RunRecord.read(tmp_path).out_of_memory is None
+
+
 def test_memory_that_runs_out_has_a_cause(family: Family, tmp_path: Path):
     inp = scf(family, **{"system.ecutwfc": 40.0, "system.ecutrho": 160.0})
     tight = PwCommand(launcher=("prlimit", "--as=100000000"))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from slurm_fixtures import wait_until
 
-from workflows.runtime.memory import oom_kills
+from dft_inputs.memory import oom_kills
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +45,7 @@ def test_where_nobody_counts(tmp_path: Path):
 GREEDY = "b'x' * (400 << 20)"
 SCRIPT = f"""
 import signal, subprocess, sys
-from workflows.runtime.memory import oom_kills
+from dft_inputs.memory import oom_kills
 before = oom_kills()
 code = subprocess.run([sys.executable, "-c", {GREEDY!r}], check=False).returncode
 print("told", code == -signal.SIGKILL, oom_kills() - before, flush=True)
