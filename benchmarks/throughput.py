@@ -16,6 +16,7 @@ With ``--out FILE`` what was measured is kept there, turn by turn, and a second 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import multiprocessing
@@ -104,8 +105,9 @@ class Side:
         self.processes = []
         for number in range(workers):
             end, other = context.Pipe()
-            process = context.Process(target=serve, args=(name, place / f"{name}{number}", other))
+            process = context.Process(target=serve, args=(name, place / f"{name}{number}", other), daemon=True)
             process.start()
+            other.close()  # so that it is told here when the process dies
             self.ends.append(end)
             self.processes.append(process)
 
@@ -118,10 +120,13 @@ class Side:
         return {"side": self.name, "ran": ran, "seconds": time.perf_counter() - begin}
 
     def stop(self) -> None:
-        """Let the processes end."""
+        """Let the processes end; one that is in the middle of a turn for longer is ended."""
         for end in self.ends:
-            end.send(None)
+            with contextlib.suppress(OSError):  # it died before
+                end.send(None)
         for process in self.processes:
+            process.join(10)
+            process.terminate()
             process.join()
 
 
@@ -136,26 +141,27 @@ def leave(store: Store, side: str, waiting: int) -> None:
 def measure(jobs: int, options: argparse.Namespace) -> list[Turn]:
     """Measure one number of fireworks."""
     turns: list[Turn] = []
-    with tempfile.TemporaryDirectory(prefix="nucleate-throughput-") as name:
-        place = Path(name)
+    with contextlib.ExitStack() as stack:
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nucleate-throughput-")))
         os.environ["NUCLEATE_DATA_DIR"] = str(place / "database")
-        with open_store("embedded") as store:
-            ensure_campaign_indexes(store)
-            sides = [Side(side, options.workers, place) for side in SIDES]
-            for side in SIDES:
-                add(store, side, jobs + WARM_UP * options.workers, options.layout)
-            for side in sides:
-                side.run(WARM_UP * options.workers, 600)
-            for number in range(options.turns):
-                left = jobs - jobs * (number + 1) // options.turns
-                share = jobs - jobs * number // options.turns - left
-                for side in sides if number % 2 == 0 else reversed(sides):
-                    turns.append({**side.run(share, options.seconds), "waiting": left + share})
-                    leave(store, side.name, left)
-                    print(f"  {turns[-1]['waiting']:6d} wait: {describe(turns[-1:])}", flush=True)
-            for side in sides:
-                side.stop()
-        embedded.stop(place / "database")
+        stack.callback(embedded.stop, place / "database")
+        store = stack.enter_context(open_store("embedded"))
+        ensure_campaign_indexes(store)
+        sides = []
+        for side in SIDES:
+            sides.append(Side(side, options.workers, place))
+            stack.callback(sides[-1].stop)
+        for side in SIDES:
+            add(store, side, jobs + WARM_UP * options.workers, options.layout)
+        for side in sides:
+            side.run(WARM_UP * options.workers, 600)
+        for number in range(options.turns):
+            left = jobs - jobs * (number + 1) // options.turns
+            share = jobs - jobs * number // options.turns - left
+            for side in sides if number % 2 == 0 else reversed(sides):
+                turns.append({**side.run(share, options.seconds), "waiting": left + share})
+                leave(store, side.name, left)
+                print(f"  {turns[-1]['waiting']:6d} wait: {describe(turns[-1:])}", flush=True)
     return turns
 
 
@@ -191,7 +197,7 @@ def main() -> None:
     kept: dict[str, list[Turn]] = json.loads(options.out.read_text()) if options.out and options.out.exists() else {}
     measured = []
     for jobs in options.jobs:
-        key = f"{jobs} {options.layout} {options.workers}"
+        key = f"{jobs} {options.layout} {options.workers} {options.turns} {options.seconds:g}"
         if key not in kept:
             print(f"{jobs} fireworks a side, layout {options.layout}, {options.workers} process(es) a side", flush=True)
             kept[key] = measure(jobs, options)
