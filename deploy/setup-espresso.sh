@@ -7,16 +7,13 @@ set -euo pipefail
 venv=${VENV:-.venv}
 family=${FAMILY:-PseudoDojo/0.4/PBE/SR/standard}
 cd "$(dirname "$0")/.."
-
-say() { printf '\033[1m%s\033[0m\n' "$*" >&2; }
-warn() { printf 'setup: %s\n' "$*" >&2; }
+# shellcheck source=deploy/apt.sh disable=SC1091
+source deploy/apt.sh
 
 if ! command -v pw.x >/dev/null; then
-    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    if can_install; then
         say "pw.x is missing: installing Quantum ESPRESSO with apt-get (once; about a minute and 330 MB)"
-        export DEBIAN_FRONTEND=noninteractive
-        apt-get update -q >&2
-        apt-get install -y -q --no-install-recommends quantum-espresso openmpi-bin >&2
+        apt_install quantum-espresso openmpi-bin
     else
         warn "pw.x is missing and can't be installed here (that takes root and apt-get)."
         warn "Without it: no engine: espresso, and the tests that run pw.x fail where apt-get exists, else are skipped."

@@ -3,6 +3,8 @@
 # Where it can't be installed this says so and ends well: the tests that want it are skipped, with a reason.
 set -euo pipefail
 export PATH=$PATH:/usr/sbin:/sbin
+# shellcheck source=deploy/apt.sh disable=SC1091
+source "$(dirname "${BASH_SOURCE[0]}")/apt.sh"
 
 declare -A packages=([sshd]=openssh-server [ssh]=openssh-client [ip]=iproute2 [shellcheck]=shellcheck [node]=nodejs
     [openssl]=openssl [setpriv]=util-linux [systemd-analyze]=systemd [cc]="gcc libc6-dev")
@@ -13,18 +15,9 @@ for program in "${!packages[@]}"; do
 done
 [ ${#missing[@]} -gt 0 ] || exit 0
 
-if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    printf '\033[1m%s\033[0m\n' "${missing[*]} missing: installing ${wanted[*]} with apt-get (once)" >&2
-    export DEBIAN_FRONTEND=noninteractive
-    # Packages would start daemons (sshd), which nobody asked for.
-    policy=/usr/sbin/policy-rc.d
-    if [ ! -e "$policy" ]; then
-        trap 'rm -f "$policy"' EXIT
-        printf '#!/bin/sh\nexit 101\n' >"$policy"
-        chmod 755 "$policy"
-    fi
-    apt-get update -q >&2
-    apt-get install -y -q --no-install-recommends "${wanted[@]}" >&2
+if can_install; then
+    say "${missing[*]} missing: installing ${wanted[*]} with apt-get (once)"
+    apt_install "${wanted[@]}"
 else
-    printf 'setup: %s\n' "${missing[*]}: missing, and can't be installed here; the tests that want them are skipped." >&2
+    warn "${missing[*]}: missing, and can't be installed here; the tests that want them are skipped."
 fi

@@ -3,9 +3,8 @@
 # Where it can't be installed this says what will not run and ends well: campaigns on one host need none of it.
 set -euo pipefail
 export PATH=$PATH:/usr/sbin:/sbin
-
-say() { printf '\033[1m%s\033[0m\n' "$*" >&2; }
-warn() { printf 'setup: %s\n' "$*" >&2; }
+# shellcheck source=deploy/apt.sh disable=SC1091
+source "$(dirname "${BASH_SOURCE[0]}")/../apt.sh"
 
 missing=()
 for program in munged mariadbd mariadb-install-db slurmctld slurmd slurmdbd sbatch squeue sacct; do
@@ -13,18 +12,9 @@ for program in munged mariadbd mariadb-install-db slurmctld slurmd slurmdbd sbat
 done
 [ ${#missing[@]} -gt 0 ] || exit 0
 
-if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+if can_install; then
     say "${missing[*]} missing: installing SLURM with apt-get (once; about a minute and 400 MB)"
-    export DEBIAN_FRONTEND=noninteractive
-    # Packages would start daemons with a configuration that isn't there; where init is no systemd nothing can be started anyway.
-    policy=/usr/sbin/policy-rc.d
-    if [ ! -e "$policy" ]; then
-        trap 'rm -f "$policy"' EXIT
-        printf '#!/bin/sh\nexit 101\n' >"$policy"
-        chmod 755 "$policy"
-    fi
-    apt-get update -q >&2
-    apt-get install -y -q --no-install-recommends slurm-wlm slurm-client slurmdbd munge mariadb-server >&2
+    apt_install slurm-wlm slurm-client slurmdbd munge mariadb-server
 else
     warn "${missing[*]}: missing, and can't be installed here (that takes root and apt-get)."
     warn "Without a local SLURM: no local cluster (deploy/slurm/up.sh); the tests that need one fail where apt-get exists, else are skipped."
