@@ -13,6 +13,9 @@ from pymongo.errors import ConnectionFailure, OperationFailure
 
 from dft_inputs.causes import DFT_CAUSES, CauseInfo, DftError
 
+UPSTREAM = 901
+"""The cause of whatever fails because a job before it did; it says nothing of its own."""
+
 _MONGODB_OUT_OF_DISK_SPACE = 14031
 """OutOfDiskSpace in MongoDB's ``src/mongo/base/error_codes.yml``."""
 
@@ -42,7 +45,7 @@ _BEYOND_A_RUN = (
         True,
         "the protocol's own settings, from the last geometry",
     ),
-    CauseInfo(901, "upstream", "a parent job failed; its own cause is the root", False, retries=0),
+    CauseInfo(UPSTREAM, "upstream", "a parent job failed; its own cause is the root", False, retries=0),
     CauseInfo(999, "unknown", "an error that no rule recognises", True, "the same again", retries=2),
 )
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from dft_inputs.causes import CauseInfo
-from workflows.causes import CAUSES
+from workflows.causes import CAUSES, UPSTREAM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from workflows.monitor.selector import Selector
 
-UPSTREAM = 901
 _OF_ITS_OWN = ({"$lt": UPSTREAM}, {"$gt": UPSTREAM})
 """Codes of what failed for a reason of its own, as ranges: several jobs fizzle after each of those."""
 _AT_A_TIME = 50

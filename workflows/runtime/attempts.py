@@ -18,6 +18,7 @@ from pymatgen.core import Structure
 from pymongo import DESCENDING
 from pymongo.errors import DuplicateKeyError
 
+from workflows.causes import UPSTREAM
 from workflows.records import Attempt, Cause, now
 from workflows.runtime.identity import CLUSTER, PILOT
 
@@ -229,6 +230,6 @@ def root_cause(database: Database[Any], campaign: str, round_number: int, candid
     causes: dict[str, Cause] = {}
     for attempt in sorted(newest.values(), key=lambda a: a["launch_id"]):
         cause = attempt["cause"]
-        if attempt["state"] == "failed" and cause and cause["code"] != 901 and attempt["stage"] not in causes:
+        if attempt["state"] == "failed" and cause and cause["code"] != UPSTREAM and attempt["stage"] not in causes:
             causes[attempt["stage"]] = Cause.model_validate(cause)
     return causes

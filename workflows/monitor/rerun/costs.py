@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from workflows.causes import UPSTREAM
+
 if TYPE_CHECKING:
     from pymongo.database import Database
 
@@ -66,6 +68,7 @@ class Costs:
 
 def _took(history: History, node: Node) -> float | None:
     """Give the longest that a job took, h on all its cores; ``None`` if nothing came of it but the failure before."""
-    mine = [a for a in history.of_job(node.fw_id) if (a["cause"] or {}).get("code") != 901 and a["seconds"] is not None]
+    timed = [a for a in history.of_job(node.fw_id) if a["seconds"] is not None]
+    mine = [a for a in timed if (a["cause"] or {}).get("code") != UPSTREAM]
     cores: float = (node.resources or {}).get("cores") or 1
     return max(a["seconds"] for a in mine) * cores / 3600 if mine else None

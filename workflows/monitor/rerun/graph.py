@@ -17,7 +17,7 @@ BUSY = frozenset({"RESERVED", "RUNNING"})
 """States in which somebody has a firework in hand."""
 
 _NODE = {
-    "_id": 0, "fw_id": 1, "name": 1, "state": 1, "launches": 1, "archived_launches": 1, "spec.nucleate": 1,
+    "_id": 0, "fw_id": 1, "name": 1, "state": 1, "launches": 1, "spec.nucleate": 1,
     "spec.resources": 1, "spec._exception_details": 1, f"spec.{PRODUCER}": 1, "spec._tasks.job.uuid": 1,
     "spec._tasks.job.index": 1, "spec._tasks.job.function.@callable": 1,
 }  # fmt: skip
@@ -43,7 +43,7 @@ class Node:
     resources : dict or None
     details : any
         ``spec._exception_details``, which FireWorks writes when it re-runs what failed.
-    launches, archived : tuple of int
+    launches : tuple of int
     """
 
     fw_id: int
@@ -56,7 +56,6 @@ class Node:
     resources: dict[str, Any] | None
     details: Any
     launches: tuple[int, ...]
-    archived: tuple[int, ...]
 
     @property
     def stage(self) -> str:
@@ -87,7 +86,7 @@ class Graph:
         nodes = {
             fw["fw_id"]: _node(fw) for fw in database.fireworks.find(span(found["nodes"]), _NODE) if fw["fw_id"] in ids
         }
-        children = {int(parent): list(linked) for parent, linked in found["links"].items()}
+        children = _children(found)
         graph = cls(nodes, children)
         for parent, linked in children.items():
             for child in linked:
@@ -96,21 +95,11 @@ class Graph:
 
     def after(self, fw_id: int) -> list[int]:
         """List what depends on a firework, in the order of ids."""
-        return self._reach(fw_id, self.children)
+        return [other for other in _reach(fw_id, self.children) if other in self.nodes]
 
     def before(self, fw_id: int) -> list[int]:
         """List what a firework depends on, in the order of ids."""
-        return self._reach(fw_id, self.parents)
-
-    def _reach(self, fw_id: int, links: dict[int, list[int]]) -> list[int]:
-        seen: set[int] = set()
-        left = [fw_id]
-        while left:
-            for other in links.get(left.pop(), []):
-                if other not in seen and other in self.nodes:
-                    seen.add(other)
-                    left.append(other)
-        return sorted(seen)
+        return [other for other in _reach(fw_id, self.parents) if other in self.nodes]
 
     def parents_in(self, fw_id: int, stage: str) -> list[Node]:
         """List the parents of a firework that are of a stage."""
@@ -146,6 +135,27 @@ class Graph:
         return self.nodes[fw_id].state in DONE
 
 
+def dependents(database: Database[Any], fw_id: int) -> list[int]:
+    """List what depends on a firework, as :meth:`Graph.after`, from the links alone; none if it has no workflow."""
+    found = database.workflows.find_one({"nodes": fw_id}, {"_id": 0, "links": 1})
+    return [] if found is None else _reach(fw_id, _children(found))
+
+
+def _children(workflow: dict[str, Any]) -> dict[int, list[int]]:
+    return {int(parent): list(linked) for parent, linked in workflow["links"].items()}
+
+
+def _reach(fw_id: int, links: dict[int, list[int]]) -> list[int]:
+    seen: set[int] = set()
+    left = [fw_id]
+    while left:
+        for other in links.get(left.pop(), []):
+            if other not in seen:
+                seen.add(other)
+                left.append(other)
+    return sorted(seen)
+
+
 def _node(fw: dict[str, Any]) -> Node:
     spec = fw.get("spec", {})
     tasks = spec.get("_tasks") or [{}]
@@ -161,5 +171,4 @@ def _node(fw: dict[str, Any]) -> Node:
         resources=spec.get("resources"),
         details=spec.get("_exception_details"),
         launches=tuple(fw.get("launches") or ()),
-        archived=tuple(fw.get("archived_launches") or ()),
     )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from workflows.causes import UPSTREAM
+
 if TYPE_CHECKING:
     from pymongo.database import Database
-
-UPSTREAM = 901
 
 _FIELDS = {
     "_id": 0, "attempt": 1, "stage": 1, "job_uuid": 1, "job_index": 1, "fw_id": 1, "launch_id": 1, "state": 1,

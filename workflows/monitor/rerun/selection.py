@@ -48,11 +48,6 @@ class Root:
     graph: Graph | None
     history: History
 
-    @property
-    def changes_children(self) -> bool:
-        """Whether the cause asks for other children than the job has."""
-        return self.code in _SHAPED_BY and self.node is not None and self.node.function == _SHAPED_BY[self.code]
-
 
 _SHAPED_BY = {603: "measure_volumes", 604: "phonon_supercell"}
 """By cause, the function that decides what is computed after it."""
