@@ -227,8 +227,9 @@ sql() { mariadb --no-defaults --socket="$MYSQL" --user=root --batch --skip-colum
 # Without native I/O: several servers side by side use up what a kernel allows of it. With a place of its own for temporary
 # tables: a server that starts removes those of others that share one.
 if ! alive mariadbd; then
+  [ -e "$DIR/db/ready" ] || rm -rf "$DIR/db"
+  mkdir -p "$DIR/db/tmp"  # what an earlier up.sh made has none
   if [ ! -e "$DIR/db/ready" ]; then
-    rm -rf "$DIR/db" && mkdir -p "$DIR/db/tmp"
     mariadb-install-db --no-defaults --user="$USER_NAME" --datadir="$DIR/db/data" --skip-test-db \
       --auth-root-authentication-method=normal --innodb-log-file-size=8M --innodb-use-native-aio=0 --tmpdir="$DIR/db/tmp" \
       >"$DIR/log/mariadb-install.log" 2>&1 \

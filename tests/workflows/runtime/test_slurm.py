@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 import time
@@ -101,19 +102,21 @@ def test_a_job_that_is_killed_by_a_signal(bench: Bench):
     assert "SIGKILL" in info.evidence
 
 
-def test_a_job_that_takes_too_much_memory(bench: Bench):
-    if not bench.slurm.kills_by_memory:
+@pytest.fixture
+def eater(slurm: LocalSlurm) -> str:
+    """Give Python that takes 400 MB, where taking too much is noticed."""
+    if not slurm.kills_by_memory:
         pytest.skip("memory limits want root and cgroup v1")
-    eater = "x = []\nfor _ in range(400): x.append(bytearray(1 << 20)); x[-1][::4096] = b'1' * 256"
+    return "x = []\nfor _ in range(400): x.append(bytearray(1 << 20)); x[-1][::4096] = b'1' * 256"
+
+
+def test_a_job_that_takes_too_much_memory(bench: Bench, eater: str):
     info = bench.ended(bench.submit(sys.executable, "-c", eater, memory_gb=0.05))
     assert (info.state, info.cause) == ("OUT_OF_MEMORY", OUT_OF_MEMORY)
     assert info.evidence.startswith("OUT_OF_MEMORY, on ")
 
 
-def test_a_step_that_takes_too_much_memory_tells_why_its_job_failed(bench: Bench):
-    if not bench.slurm.kills_by_memory:
-        pytest.skip("memory limits want root and cgroup v1")
-    eater = "x = []\nfor _ in range(400): x.append(bytearray(1 << 20)); x[-1][::4096] = b'1' * 256"
+def test_a_step_that_takes_too_much_memory_tells_why_its_job_failed(bench: Bench, eater: str):
     step = bench.submit("/bin/sh", "-c", 'srun -n1 "$0" -c "$1" || exit 7', sys.executable, eater, memory_gb=0.05)
     assert bench.ended(step).cause == OUT_OF_MEMORY
 
@@ -397,6 +400,14 @@ def test_a_job_that_slurmctld_has_forgotten(bench: Bench):
         conf.write_text(text)
         bench.slurm.start()
         bench.slurm.scontrol("reconfigure")
+
+
+def test_a_cluster_of_before_its_database_had_temporary_files_of_its_own_comes_back(bench: Bench):
+    bench.slurm.stop("slurmdbd", signal.SIGKILL)
+    bench.slurm.stop("mariadbd")
+    shutil.rmtree(bench.slurm.directory / "db" / "tmp")
+    bench.slurm.start()
+    assert bench.ended(bench.submit("/bin/true")).cause is None
 
 
 def test_of_several_of_one_name_the_newest(bench: Bench):
