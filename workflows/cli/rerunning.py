@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -58,10 +59,10 @@ def rerun(
     from workflows.monitor.rerun.settings import parse_settings
 
     # What was typed is judged before any store is opened.
-    options.selector("", rounds, stages, candidates, states, causes, query)
+    typed = options.selector("", rounds, stages, candidates, states, causes, query)
     wanted = parse_settings(settings or [])
     with open_campaign(directory, campaign, store) as opened:
-        chosen = options.selector(opened.name, rounds, stages, candidates, states, causes, query)
+        chosen = replace(typed, campaign=opened.name)
         if undo:
             from workflows.monitor.rerun.undo import undo as take_back
 

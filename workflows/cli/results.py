@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -84,7 +85,8 @@ def export(
     as_json: options.AsJson = False,
 ) -> None:
     """Write crystals as CIF, extended XYZ or JSON."""
-    options.selector("", rounds, query=query)
+    # What was typed is judged before any store is opened.
+    typed = options.selector("", rounds, candidates=candidates, states=[which.value.removesuffix("s")], query=query)
     target = into
     with open_campaign(directory, campaign, store) as opened:
         from workflows.report.export import export as write_crystals
@@ -93,9 +95,7 @@ def export(
         target = into or Path(f"{opened.name}-{which.value}{'' if format is Format.cif else '.' + format.value}")
         chosen = tuple(candidates or ())
         if rounds or query:
-            wanted = options.selector(
-                opened.name, rounds, candidates=candidates, states=[which.value.removesuffix("s")], query=query
-            )
+            wanted = replace(typed, campaign=opened.name)
             chosen = tuple(sorted(v["candidate"] for v in database.verdicts.find(wanted.verdicts(), {"candidate": 1})))
             if not chosen:
                 raise RefusedError(f"none of the {which.value} of {opened.name} fits; nothing was written")

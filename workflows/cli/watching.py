@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -80,9 +81,9 @@ def failures(
     from workflows.monitor.triage import failures as find_failures
 
     # What was typed is judged before any store is opened.
-    options.selector("", rounds, stages, candidates, states, causes, query)
+    typed = options.selector("", rounds, stages, candidates, states, causes, query)
     with open_campaign(directory, campaign, store) as opened:
-        chosen = options.selector(opened.name, rounds, stages, candidates, states, causes, query)
+        chosen = replace(typed, campaign=opened.name)
         groups = find_failures(opened.store.database, chosen)
     if as_json:
         output.print_json([group.as_dict() for group in groups])
