@@ -58,12 +58,18 @@ class Chemistry(_Part):
     """
 
     systems: tuple[ChemicalSystem, ...] = Field(
-        (), max_length=1000, description="chemical systems, e.g. [Mg-Al-O, Mg-Si-N]; subsets of each are allowed"
+        (),
+        max_length=1000,
+        description="chemical systems; subsets of each are allowed",
+        examples=[["Mg-Al-O", "Mg-Si-N"]],
     )
     allowed: tuple[ElementSymbol, ...] = Field(
-        (), validate_default=True, description="allowed elements, instead of systems"
+        (),
+        validate_default=True,
+        description="allowed elements, instead of systems",
+        examples=[["Mg", "Al", "O"]],
     )
-    forbidden: tuple[ElementSymbol, ...] = Field((), description="elements that may not occur")
+    forbidden: tuple[ElementSymbol, ...] = Field((), description="elements that may not occur", examples=[["Pb", "Cd"]])
     min_elements: int = Field(2, ge=1, le=8, strict=True, description="fewest distinct elements in a crystal")
     max_elements: int = Field(
         3, ge=1, le=8, strict=True, validate_default=True, description="most distinct elements in a crystal"
@@ -243,6 +249,7 @@ class CampaignSpec(_Part):
         max_length=MAX_KNOWN,
         description="crystals of your own that do not count as novel: CIF, POSCAR or extxyz files, or folders of them; "
         "paths relative to this file",
+        examples=[["ours", "measured/MgO.cif"]],
     )
     engine: Literal["mlip", "vasp", "espresso"] = Field("mlip", description="what verifies")
     protocol: Literal["fast", "balanced", "stringent"] = Field("fast", description="named precision of the engine")

@@ -31,7 +31,7 @@ _KINDS = {
     "float": "a number",
     "string": "text",
     "bool": "true or false",
-    "tuple": "a list, such as [Mg, Al, O]",
+    "tuple": "a list",
     "dict": "a mapping of keys to values",
     "path": "a path",
 }
@@ -188,7 +188,8 @@ def _in_words(fault: ErrorDetails, path: KeyPath, root_model: type[BaseModel], *
         empty = "is empty; fill it in or remove the key. It" if fault["input"] is None else ""
         return f"{empty} must be a mapping with keys from: {', '.join(model.model_fields)}".strip()
     if kind.removesuffix("_type") in _KINDS:
-        return f"must be {_KINDS[kind.removesuffix('_type')]}{about}"
+        such = f", such as [{', '.join(field.examples[0])}]" if field is not None and field.examples else ""
+        return f"must be {_KINDS[kind.removesuffix('_type')]}{such}{about}"
     return f"{fault['msg'][0].lower()}{fault['msg'][1:]}{about}"
 
 

@@ -43,7 +43,9 @@ class Needs(_Part):
 class PilotKind(_Part):
     """One kind of batch job: what it asks of the scheduler and which tasks it takes."""
 
-    categories: tuple[Category, ...] = Field(..., min_length=1, description="tasks that it takes: gpu, cpu, light")
+    categories: tuple[Category, ...] = Field(
+        ..., min_length=1, description="tasks that it takes: gpu, cpu, light", examples=[["cpu", "light"]]
+    )
     partition: Word | None = Field(None, description="default: the scheduler's")
     nodes: int = Field(
         1, ge=1, strict=True, description="nodes of one job; tasks are started on the first, and use the others by MPI"
@@ -57,7 +59,9 @@ class PilotKind(_Part):
     qos: Word | None = None
     reservation: Word | None = None
     constraint: Word | None = None
-    extra: tuple[str, ...] = Field((), description="further options of sbatch, word by word")
+    extra: tuple[str, ...] = Field(
+        (), description="further options of sbatch, word by word", examples=[["--exclusive", "--mail-type=FAIL"]]
+    )
     task: Needs = Field(Needs(), description="what a task takes unless its stage or its firework says otherwise")
     stages: dict[Stage, Needs] = Field(default_factory=dict, description="the same by stage: relax, phonon, ...")
     drain_s: int = Field(
@@ -115,8 +119,8 @@ class Through(_Part):
     relay: str | None = Field(None, description="HOST:PORT where `nucleate relay` listens on a login node")
     tunnel: tuple[str, ...] = Field(
         (),
-        description="command that a job starts, with {port}, {host} and {host_port} to be filled in, e.g. "
-        "[ssh, -N, -L, '{port}:{host}:{host_port}', login1]",
+        description="command that a job starts, with {port}, {host} and {host_port} to be filled in",
+        examples=[["ssh", "-N", "-L", "'{port}:{host}:{host_port}'", "login1"]],
         validate_default=True,
     )
     certificate_name: Literal["checked", "any"] = Field(
@@ -147,7 +151,9 @@ class Cluster(_Part):
         default=False,
         description="its nodes are this very host (a local SLURM to try things with): the embedded store will do",
     )
-    setup: tuple[str, ...] = Field((), description="lines of shell before a job begins: module load qe/7.3")
+    setup: tuple[str, ...] = Field(
+        (), description="lines of shell before a job begins", examples=[["module load qe/7.3"]]
+    )
     environment: dict[str, str] = Field(default_factory=dict, description="e.g. NUCLEATE_ESPRESSO__COMMAND: pw.x")
     database: Through | None = Field(None, description="only for nodes that can't reach the database themselves")
     limits: Limits = Limits()

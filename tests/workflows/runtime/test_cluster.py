@@ -106,6 +106,11 @@ def test_everything_is_said_at_once_with_its_line(read):
         ("clusters: {a: {pilots: {b: {categories: [cpu], minutes: 1}}}}", "leaves nothing after drain_s"),
         ("clusters: {a: {limits: {cores: 2}, pilots: {b: {categories: [cpu], cores: 4}}}}", "limits.cores allows 2"),
         ('clusters: {a: {pilots: {b: {categories: [cpu], partition: "x\\ny"}}}}', "partition"),
+        (
+            "clusters: {a: {setup: module load foo, pilots: {b: {categories: [cpu]}}}}",
+            "setup = module load foo: must be a list, such as [module load qe/7.3]",
+        ),
+        ("clusters: {a: {pilots: {b: {categories: cpu}}}}", "must be a list, such as [cpu, light]"),
         ('clusters: {"a\\n": {pilots: {b: {categories: [cpu]}}}}', "can't be a name"),
         ("clusters: {a: {pilots: {b: {categories: [cpu], memory_gb: .inf}}}}", "finite"),
     ],
