@@ -40,6 +40,11 @@ def test_what_is_wrong_is_refused_before_anything_is_opened(nucleate, arguments,
     assert says in " ".join(ran.err.split())
 
 
+def test_where_one_setting_is_meant_the_others_are_not_listed(nucleate):
+    assert "NBANDS" not in nucleate("rerun", "--set", "memory=8").err
+    assert "NBANDS" in nucleate("rerun", "--set", "qqq=8").err
+
+
 def item(fw_id, words):
     return Item(
         fw_id=fw_id,

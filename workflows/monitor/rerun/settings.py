@@ -79,8 +79,8 @@ def parse_settings(texts: Sequence[str]) -> Settings:
         if engine is None:
             every = [*RESOURCES, *(tag for known in TAGS.values() for tag in known)]
             close = get_close_matches(key, every, n=1)
-            hint = f"did you mean {close[0]}? " if close else ""
-            raise SettingError(f"--set {key!r} can't be changed; {hint}one of: {', '.join(every)}")
+            hint = f"did you mean {close[0]}?" if close else f"one of: {', '.join(every)}"
+            raise SettingError(f"--set {key!r} can't be changed; {hint}")
         if isinstance(value, dict | list) or value is None:
             raise SettingError(f"--set {key}: a number, a text, true or false")
         tags.setdefault(engine, {})[key] = value
