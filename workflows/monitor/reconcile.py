@@ -83,6 +83,11 @@ class Report:
         """How many launches ended of what, by the cause's name."""
         return dict(Counter(CAUSES[r.code].name for r in self.repairs if r.code is not None).most_common())
 
+    @property
+    def silent(self) -> list[str]:
+        """The clusters whose scheduler does not answer."""
+        return [cluster.name for cluster in self.clusters if cluster.away]
+
     def as_dict(self) -> dict[str, Any]:
         """Give it for ``--json``."""
         return asdict(self) | {"causes": self.causes}
@@ -98,7 +103,9 @@ class Report:
         unknown = [f"unknown    {name}: {why}" for name, why in self.unknown.items()]
         lines = [*(f"cluster {cluster}" for cluster in self.clusters), *listed, *unknown]
         if not listed:
-            return [*lines, f"nothing to mend{f'; {len(unknown)} unknown' if unknown else ''}"]
+            left = [f"{len(unknown)} unknown"] if unknown else []
+            left += [f"what runs on {name} could not be judged" for name in self.silent]
+            return [*lines, "; ".join(["nothing found to mend" if self.silent else "nothing to mend", *left])]
         verb = "would be mended" if self.dry_run else "mended"
         causes = ", ".join(f"{count} {name}" for name, count in self.causes.items())
         summed = f"{len(listed)} {verb}{f' ({causes})' if causes else ''}"

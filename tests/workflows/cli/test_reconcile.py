@@ -37,7 +37,7 @@ def test_clusters_are_asked_where_a_file_names_them(nucleate, store, tmp_path):
     first, last = ran.out.splitlines()
     assert ran.code == 0
     assert first.startswith("cluster alps does not answer, so nothing there is called dead: ")
-    assert last == "nothing to mend"
+    assert last == "nothing found to mend; what runs on alps could not be judged"
     told = json.loads(nucleate(*command, "--clusters", file, "--json").out)
     assert [(cluster["name"], bool(cluster["away"])) for cluster in told["clusters"]] == [("alps", True)]
 
