@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import signal
@@ -84,6 +85,19 @@ app.command(rich_help_panel=AROUND)(relaying.relay)
 def version() -> None:
     """Print the version."""
     sys.stdout.write(f"nucleate {installed_version('nucleate')}\n")
+
+
+def _let_lines_flow(commands: typer.Typer) -> None:
+    """Let the lines of docstrings flow: typer keeps those after the first paragraph as they stand in the source."""
+    for command in commands.registered_commands:
+        paragraphs = inspect.cleandoc((command.callback and command.callback.__doc__) or "").split("\n\n")
+        command.help = "\n\n".join(" ".join(paragraph.splitlines()) for paragraph in paragraphs)
+    for group in commands.registered_groups:
+        if group.typer_instance is not None:
+            _let_lines_flow(group.typer_instance)
+
+
+_let_lines_flow(app)
 
 
 def run(arguments: Sequence[str]) -> int:

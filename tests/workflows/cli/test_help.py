@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 
@@ -26,6 +27,17 @@ def test_every_command_explains_itself(nucleate, verb):
     ran = nucleate(*verb.split(), "--help")
     assert ran.code == 0
     assert f"Usage: nucleate {verb}" in ran.out
+
+
+@pytest.mark.parametrize("verb", [*VERBS, "relay", "diagnose", "pseudos install"])
+def test_what_a_command_says_of_itself_fills_its_lines(nucleate, monkeypatch, verb):
+    monkeypatch.setenv("COLUMNS", "80")
+    said = nucleate(*verb.split(), "--help").out.partition("╭")[0]
+    assert len(said.split()) > 5
+    lines = [line.strip() for line in said.splitlines()]
+    for line, after in pairwise(lines):
+        if line and after:
+            assert len(f"{line} {after.split()[0]}") > 78, line
 
 
 def test_help_imports_nothing_heavy():
