@@ -48,6 +48,10 @@ class _Choices:
     """Until when they need no second look, monotonic s."""
 
 
+class NoWorkflowError(ValueError):
+    """A firework that is to be changed has no workflow (any more)."""
+
+
 class DatabaseAway(BaseException):
     """The database went away while FireWorks' documents were being written; the worker waits and repairs.
 
@@ -182,7 +186,7 @@ class CampaignLaunchPad(LaunchPad):  # type: ignore[misc]  # FireWorks ships no 
         ------
         LockedWorkflowError
             If somebody else kept it for ``patience_s``.
-        ValueError
+        NoWorkflowError
             If the firework has no workflow.
         """
         held = {"nodes": fw_id, "locked.token": uuid.uuid4().hex}
@@ -192,7 +196,7 @@ class CampaignLaunchPad(LaunchPad):  # type: ignore[misc]  # FireWorks ships no 
             {"nodes": fw_id, "locked": {"$exists": False}}, {"$set": {"locked": self._signature(held)}}
         ).modified_count:
             if not self.workflows.find_one({"nodes": fw_id}, {"_id": 1}):
-                raise ValueError(f"firework {fw_id} has no workflow")
+                raise NoWorkflowError(f"firework {fw_id} has no workflow")
             if time.monotonic() > deadline:
                 raise LockedWorkflowError(f"the workflow of firework {fw_id} is locked by somebody else")
             time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no cryptography

@@ -81,11 +81,12 @@ class Site:
         self.launchpad = CampaignLaunchPad.signed(store.launchpad, str(ProcessName.own()))
         self.runner = JobRunner(self.launchpad, directory / "launches", campaign="c")
 
-    def round(self, *chains):
-        """Add a round of candidates and run it."""
+    def round(self, *chains, unjudged=()):
+        """Add a round of candidates, and jobs that nothing depends on, and run it."""
         feedback = dress(judge(*[last.output for _, last in chains]), block_of("c", 1, "feedback"), "light")
         feedback.config.on_missing_references = OnMissing.NONE
-        self.launchpad.add_wf(to_workflow(Flow([*(j for jobs, _ in chains for j in jobs), feedback]), name="c/r01"))
+        jobs = [*(j for jobs, _ in chains for j in jobs), *unjudged, feedback]
+        self.launchpad.add_wf(to_workflow(Flow(jobs), name="c/r01"))
         self.runner.run_all()
 
     def plan(self, settings=(), *, over_budget=False, **parts):
@@ -189,14 +190,59 @@ def test_undo_puts_everything_back_until_a_task_has_begun(site):
     assert everything(site) == begun
 
 
-def test_two_reruns_are_taken_back_one_by_one(site):
+@pytest.mark.parametrize("first", ["c-r01-0001", "c-r01-0002"])
+def test_two_reruns_are_taken_back_one_by_one(site, first):
     site.round(candidate(), candidate("c-r01-0002"))
     before = everything(site)
     site.rerun()
-    assert undo(site.store.launchpad, Selector("c", candidates=("c-r01-0001",)))[0].done
+    assert undo(site.store.launchpad, Selector("c", candidates=(first,)))[0].done
     assert site.firework("feedback")["state"] == "WAITING"  # for the other
     assert undo(site.store.launchpad, ALL)[0].done
     assert everything(site) == before
+
+
+def test_what_is_left_to_put_back_is_handed_to_those_that_it_waits_for_alone(site):
+    (relax, *_), _ = candidate("c-r01-0003")
+    site.round(candidate(), candidate("c-r01-0002"), unjudged=[relax])
+    site.rerun()
+    of_relax = {"candidate": "c-r01-0003", "rerun": {"$ne": None}}
+    before = site.database.attempts.find_one(of_relax)
+    for name in ("c-r01-0002", "c-r01-0001"):
+        assert undo(site.store.launchpad, Selector("c", candidates=(name,)))[0].done
+        assert site.database.attempts.find_one(of_relax) == before
+
+
+def test_a_rerun_of_a_job_that_is_made_anew_is_not_taken_back(site):
+    chosen = well(site)
+    child = site.database.fireworks.find_one({"spec._nucleate_producer": {"$exists": True}})["fw_id"]
+    cause = {"code": 501, "name": "ionic_steps", "evidence": "seen", "stage": "phonon"}
+    site.database.attempts.update_one({"fw_id": child}, {"$set": {"state": "failed", "cause": cause}})
+    before = everything(site)
+    phonon = {**chosen, "stages": ("phonon",)}
+    assert [item.fw_id for item in site.plan(**phonon).items] == [child]
+    site.rerun(**phonon)
+    site.rerun(**chosen)
+    assert site.database.fireworks.find_one({"fw_id": child})["state"] == "ARCHIVED"
+    assert [outcome.done for outcome in undo(site.store.launchpad, ALL)] == [True, True]
+    assert everything(site) == before
+
+    site.rerun(**phonon)
+    site.rerun(**chosen)
+    site.runner.run_all(1)
+    begun = everything(site)
+    (outcome,) = undo(site.store.launchpad, Selector("c", candidates=chosen["candidates"]))
+    assert (outcome.stage, outcome.done, "has begun" in outcome.why) == ("relax", False, True)
+    assert everything(site) == begun
+
+
+def test_a_workflow_that_is_gone_keeps_nobody_from_the_others(site):
+    site.round(candidate())
+    (item,) = site.plan().items
+    gone = "its job isn't in the database any more"
+    outcomes = carry_out(site.store.launchpad, replace(site.plan(), items=[replace(item, fw_id=999), item]))
+    assert [(outcome.done, outcome.why) for outcome in outcomes] == [(False, gone), (True, "")]
+    site.launchpad.delete_wf(item.fw_id)
+    assert [(outcome.done, outcome.why) for outcome in undo(site.store.launchpad, ALL)] == [(False, gone)]
 
 
 def test_a_budget_of_reruns_is_spent_and_can_be_overdrawn(site):

@@ -8,33 +8,27 @@ which finishes the reset or takes it back; the record of what was planned stays,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fireworks.core.launchpad import LockedWorkflowError
-
 from workflows.causes import CAUSES
-from workflows.monitor.rerun.graph import Graph
+from workflows.monitor.rerun.graph import dependents
+from workflows.monitor.rerun.locking import NotNowError, attempt_one, graph_of, held_back, state_of
 from workflows.monitor.rerun.replaced import make_room, room_of
 from workflows.records import Attempt, Before, Cause, Rerun, now
 from workflows.runtime.identity import ProcessName
 from workflows.runtime.launchpad import CampaignLaunchPad
 from workflows.runtime.repair import repair
+from workflows.runtime.settle import DONE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from datetime import datetime
 
     from fireworks import LaunchPad
     from pymongo.database import Database
 
-    from workflows.monitor.rerun.graph import Node
+    from workflows.monitor.rerun.graph import Graph, Node
     from workflows.monitor.rerun.plan import Item, Plan
-
-_LOCK_PATIENCE_S = 60.0
-
-
-class NotNowError(Exception):
-    """A job can't be re-run, or put back, at the moment; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -67,31 +61,23 @@ def carry_out(launchpad: LaunchPad, plan: Plan) -> list[Outcome]:
     asked_at = now()
     outcomes = []
     for item in plan.items:
-        try:
-            with signed.locked(item.fw_id, _LOCK_PATIENCE_S):
-                _rerun(signed, item, asked_at)
-            outcomes.append(Outcome(item.fw_id, item.candidate, item.stage, done=True))
-        except NotNowError as error:
-            outcomes.append(Outcome(item.fw_id, item.candidate, item.stage, done=False, why=str(error)))
-        except LockedWorkflowError:
-            why = "its workflow is being written by somebody else"
-            outcomes.append(Outcome(item.fw_id, item.candidate, item.stage, done=False, why=why))
+        why = attempt_one(signed, item.fw_id, partial(_rerun, signed, item, asked_at))
+        outcomes.append(Outcome(item.fw_id, item.candidate, item.stage, done=not why, why=why))
     return outcomes
 
 
 def _rerun(launchpad: CampaignLaunchPad, item: Item, asked_at: datetime) -> None:
     """Re-run one job; the caller holds the lock of its workflow."""
     database = launchpad.db
-    graph = _graph(database, item.fw_id)
-    affected = [item.fw_id, *graph.after(item.fw_id)]
-    if not graph.done(item.fw_id):
-        raise NotNowError(f"it is {graph.nodes[item.fw_id].state} by now")
-    held = hold_back(launchpad, affected)
-    graph = _graph(database, item.fw_id)
-    if busy := graph.busy(affected):
-        database.fireworks.update_many({"fw_id": {"$in": held}, "state": "WAITING"}, {"$set": {"state": "READY"}})
-        raise NotNowError(f"{busy[0].name} runs by now: try again when that has ended")
-    record = _write_down(database, item, graph, affected, held, asked_at)
+    if (state := state_of(database, item.fw_id)) not in DONE:
+        raise NotNowError(f"it is {state} by now")
+    # a workflow is large, and is read once it stands still
+    with held_back(launchpad, [item.fw_id, *dependents(database, item.fw_id)]) as held:
+        graph = graph_of(database, item.fw_id)
+        affected = [item.fw_id, *graph.after(item.fw_id)]
+        if busy := graph.busy(affected):
+            raise NotNowError(f"{busy[0].name} runs by now: try again when that has ended")
+        record = _write_down(database, item, graph, affected, held, asked_at)
     if item.resources != (graph.nodes[item.fw_id].resources or {}):
         database.fireworks.update_one({"fw_id": item.fw_id}, {"$set": {"spec.resources": item.resources}})
     if record.rerun is not None and record.rerun.replaced is not None:
@@ -102,24 +88,6 @@ def _rerun(launchpad: CampaignLaunchPad, item: Item, asked_at: datetime) -> None
             workflow.fw_states[fw_id] = "WAITING"
     changed = workflow.rerun_fw(item.fw_id)
     launchpad._update_wf(workflow, list(changed))  # noqa: SLF001 - FireWorks has no public way
-
-
-def hold_back(launchpad: CampaignLaunchPad, fw_ids: Iterable[int]) -> list[int]:
-    """Make WAITING what is READY, so that no worker takes it meanwhile; give what was."""
-    held = []
-    ready = launchpad.fireworks.find({"fw_id": {"$in": list(fw_ids)}, "state": "READY"}, {"fw_id": 1})
-    for fw_id in sorted(fw["fw_id"] for fw in ready):
-        done = launchpad.fireworks.update_one({"fw_id": fw_id, "state": "READY"}, {"$set": {"state": "WAITING"}})
-        if done.modified_count:
-            held.append(fw_id)
-    return held
-
-
-def _graph(database: Database[Any], fw_id: int) -> Graph:
-    graph = Graph.of(database, fw_id)
-    if graph is None or fw_id not in graph.nodes:
-        raise NotNowError("its job isn't in the database any more")
-    return graph
 
 
 def _write_down(

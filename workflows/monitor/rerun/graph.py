@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from workflows.runtime.firetask import PRODUCER
-from workflows.runtime.settle import DONE, span
+from workflows.runtime.settle import span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -129,10 +129,6 @@ class Graph:
     def busy(self, fw_ids: Iterable[int]) -> list[Node]:
         """List those that somebody has in hand."""
         return [self.nodes[fw_id] for fw_id in fw_ids if self.nodes[fw_id].state in BUSY]
-
-    def done(self, fw_id: int) -> bool:
-        """Tell whether a firework has ended, well or not."""
-        return self.nodes[fw_id].state in DONE
 
 
 def dependents(database: Database[Any], fw_id: int) -> list[int]:

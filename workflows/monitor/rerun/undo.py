@@ -6,12 +6,11 @@ their workflow, none of which may run, and puts their last launches back, which 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fireworks.core.launchpad import LockedWorkflowError
-
-from workflows.monitor.rerun.carry_out import NotNowError, Outcome, hold_back
-from workflows.monitor.rerun.graph import Graph
+from workflows.monitor.rerun.carry_out import Outcome
+from workflows.monitor.rerun.locking import NotNowError, attempt_one, graph_of, held_back
 from workflows.monitor.rerun.replaced import give_back_room
 from workflows.runtime.identity import ProcessName
 from workflows.runtime.launchpad import CampaignLaunchPad
@@ -21,9 +20,9 @@ from workflows.runtime.settle import DONE
 if TYPE_CHECKING:
     from fireworks import LaunchPad
 
+    from workflows.monitor.rerun.graph import Graph
     from workflows.monitor.selector import Selector
 
-_LOCK_PATIENCE_S = 60.0
 _BEGUN = "it has begun: what it asks can't be taken back any more"
 
 
@@ -46,23 +45,18 @@ def undo(launchpad: LaunchPad, selector: Selector) -> list[Outcome]:
     repair(signed, campaign=selector.campaign, wait=False)
     outcomes = []
     for record in reversed(_records(signed, selector)):
-        outcome = Outcome(record["fw_id"], record["candidate"], record["stage"], done=True)
-        if record["state"] == "begun":
-            outcomes.append(_not_done(outcome, _BEGUN))
-            continue
-        try:
-            with signed.locked(record["fw_id"], _LOCK_PATIENCE_S):
-                _put_back(signed, record)
-            outcomes.append(outcome)
-        except NotNowError as error:
-            outcomes.append(_not_done(outcome, str(error)))
-        except LockedWorkflowError:
-            outcomes.append(_not_done(outcome, "its workflow is being written by somebody else"))
+        if _is_replaced(signed, record):
+            continue  # a re-run of what its job depends on has the job made anew: nothing is left to take back
+        act = partial(_put_back, signed, record["attempt"])
+        why = _BEGUN if record["state"] == "begun" else attempt_one(signed, record["fw_id"], act)
+        outcomes.append(Outcome(record["fw_id"], record["candidate"], record["stage"], done=not why, why=why))
     return outcomes
 
 
-def _not_done(outcome: Outcome, why: str) -> Outcome:
-    return Outcome(outcome.fw_id, outcome.candidate, outcome.stage, done=False, why=why)
+def _is_replaced(launchpad: CampaignLaunchPad, record: dict[str, Any]) -> bool:
+    """Tell whether the job has left its workflow; asked when its turn comes, for undoing may have brought it back."""
+    wanted = {"attempt": record["attempt"], "replaced": True}
+    return launchpad.db.attempts.find_one(wanted, {"_id": 1}) is not None
 
 
 def _records(launchpad: CampaignLaunchPad, selector: Selector) -> list[dict[str, Any]]:
@@ -85,34 +79,29 @@ def _ended(launchpad: CampaignLaunchPad, fw_id: int) -> bool:
     return launchpad.fireworks.find_one({"fw_id": fw_id, "state": {"$in": sorted(DONE)}}, {"_id": 1}) is not None
 
 
-def _put_back(launchpad: CampaignLaunchPad, record: dict[str, Any]) -> None:
+def _put_back(launchpad: CampaignLaunchPad, attempt: str) -> None:
     """Take one re-run back; the caller holds the lock of its workflow."""
-    fw_id, before = record["fw_id"], {one["fw_id"]: one for one in record["rerun"]["before"]}
-    held = hold_back(launchpad, before)
-    graph = _graph(launchpad, fw_id)
-    again = launchpad.db.attempts.find_one({"attempt": record["attempt"]}, {"state": 1})
-    root = graph.nodes[fw_id]
-    begun = again is None or again["state"] != "planned" or root.launches not in {(), tuple(before[fw_id]["launches"])}
-    if begun or graph.busy(i for i in before if i in graph.nodes):
-        launchpad.fireworks.update_many({"fw_id": {"$in": held}, "state": "WAITING"}, {"$set": {"state": "READY"}})
+    planned = {"attempt": attempt, "state": "planned"}
+    record = launchpad.db.attempts.find_one(planned, {"_id": 0})  # as those that were taken back before it left it
+    if record is None:
         raise NotNowError(_BEGUN)
+    fw_id, before = record["fw_id"], {one["fw_id"]: one for one in record["rerun"]["before"]}
+    with held_back(launchpad, before):
+        graph = graph_of(launchpad.db, fw_id)
+        begun = launchpad.db.attempts.find_one(planned, {"_id": 1}) is None
+        begun = begun or graph.nodes[fw_id].launches not in {(), tuple(before[fw_id]["launches"])}
+        if begun or graph.busy(i for i in before if i in graph.nodes):
+            raise NotNowError(_BEGUN)
     if room := record["rerun"]["replaced"]:
         give_back_room(launchpad, fw_id, room)
-        graph = _graph(launchpad, fw_id)
+        graph = graph_of(launchpad.db, fw_id)
     restored = _restorable(graph, before)
     states = {f"fw_states.{i}": before[i]["state"] for i in restored}
     launchpad.workflows.update_one({"nodes": fw_id}, {"$set": states})
     for i in sorted(restored, reverse=True):  # the root last: whatever depends on it is whole by then
         _restore(launchpad, before[i])
-    _hand_over(launchpad, record, [one for i, one in before.items() if i not in restored])
-    launchpad.db.attempts.delete_one({"attempt": record["attempt"], "state": "planned"})
-
-
-def _graph(launchpad: CampaignLaunchPad, fw_id: int) -> Graph:
-    graph = Graph.of(launchpad.db, fw_id)
-    if graph is None:
-        raise NotNowError("its workflow isn't in the database any more")
-    return graph
+    _hand_over(launchpad, graph, record, [one for i, one in before.items() if i not in restored])
+    launchpad.db.attempts.delete_one(planned)
 
 
 def _restorable(graph: Graph, before: dict[int, dict[str, Any]]) -> set[int]:
@@ -148,11 +137,19 @@ def _restore(launchpad: CampaignLaunchPad, before: dict[str, Any]) -> None:
     launchpad.fireworks.update_one({"fw_id": before["fw_id"]}, change)
 
 
-def _hand_over(launchpad: CampaignLaunchPad, record: dict[str, Any], left: list[dict[str, Any]]) -> None:
-    """Let the other re-runs that these fireworks wait for put them back."""
-    others = {"campaign": record["campaign"], "round": record["round"], "state": "planned"}
-    for one in left:
-        launchpad.db.attempts.update_many(
-            {**others, "attempt": {"$ne": record["attempt"]}, "rerun.before.fw_id": {"$ne": one["fw_id"]}},
-            {"$push": {"rerun.before": one}},
-        )
+def _hand_over(launchpad: CampaignLaunchPad, graph: Graph, record: dict[str, Any], left: list[dict[str, Any]]) -> None:
+    """Let the other re-runs that these fireworks wait for put them back.
+
+    One that was asked for later found them reset already, without launches: how they were before is known here alone.
+    """
+    mine = {"campaign": record["campaign"], "round": record["round"], "state": "planned"}
+    above = {one["fw_id"]: set(graph.before(one["fw_id"])) for one in left}
+    for other in launchpad.db.attempts.find({**mine, "attempt": {"$ne": record["attempt"]}}, {"_id": 0}):
+        known = {one["fw_id"]: one for one in (other.get("rerun") or {}).get("before", ())}
+        waiting = [one for one in left if other["fw_id"] in above[one["fw_id"]]]
+        handed = {one["fw_id"]: one for one in waiting if not known.get(one["fw_id"], {}).get("launches")}
+        if known and handed:
+            launchpad.db.attempts.update_one(
+                {"attempt": other["attempt"], "state": "planned"},
+                {"$set": {"rerun.before": list({**known, **handed}.values())}},
+            )
