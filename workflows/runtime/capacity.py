@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _ROUNDING_GB = 1e-9
+_SAME_MOMENT_NS = 50_000_000
+"""Files' times have steps of some ms, and a number of a file that is gone is given to a new one."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,12 @@ class Ledger:
         found = json.loads(self._books.read_bytes())
         grants = tuple(Grant(**{**grant, "cores": tuple(grant["cores"])}) for grant in found["grants"])
         return Books(grants, found["releases"], found["notes"])
+
+    def version(self) -> tuple[int, int] | None:
+        """Give what is another one after each writing; ``None`` so soon after one that the next may look the same."""
+        found = self._books.stat()
+        settled = time.time_ns() - found.st_mtime_ns > _SAME_MOMENT_NS
+        return (found.st_ino, found.st_mtime_ns) if settled else None
 
     def free_cores(self, books: Books) -> tuple[int, ...]:
         """Give the cores that nobody holds."""
@@ -246,14 +254,23 @@ class Looks:
     def __init__(self, ledger: Ledger, group: str) -> None:
         self.ledger = ledger
         self.name = f"nothing for {group}"
+        self._version: object = None
+        self._books = Books()
 
     def are_due(self) -> bool:
         """Tell whether there is room for a task, and reason to think that there is one."""
-        books = self.ledger.books()
+        books = self._newest()
         if not self.ledger.free_cores(books):
             return False
         seen = books.notes.get(self.name)
         return seen is None or seen["releases"] != books.releases or time.monotonic() >= seen["again"]
+
+    def _newest(self) -> Books:
+        """Read the books if they have been written since: whoever waits asks many times a second."""
+        version = self.ledger.version()
+        if version is None or version != self._version:
+            self._books, self._version = self.ledger.books(), version
+        return self._books
 
     def found_nothing(self, before: Books) -> None:
         """Note that a look, begun with ``before``, found nothing."""

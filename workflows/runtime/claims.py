@@ -33,7 +33,7 @@ LOGGER = logging.getLogger(__name__)
 LEAST_TIME_S = 90.0
 """Wall-time of an allocation below which no job is begun: DFT would be told to stop before its first step."""
 
-_REST_S = 0.02
+_REST_S = 0.005
 _LONGEST_REST_S = 2.0
 _TIME_STEP_S = 10.0
 _TIME_STEPS = 10
