@@ -54,7 +54,6 @@ class Slurm:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.conf = directory / "slurm.conf"
-        self.memory_limits = os.geteuid() == 0 and MEMORY_CGROUP.is_dir()
         self.nodes: list[str] = []
 
     @property
@@ -64,7 +63,7 @@ class Slurm:
 
     def start(self) -> None:
         """Start it, or bring back what has died."""
-        environment = {**os.environ, "CG": str(int(self.memory_limits)), "MINJOBAGE": "60"}
+        environment = {**os.environ, "CG": str(int(memory_limits())), "MINJOBAGE": "60"}
         command = ["bash", str(UP), str(self.directory), "--base-port", "auto"]
         with (self.directory / "up.log").open("ab") as log:
             subprocess.run(command, env=environment, check=True, stdout=log, stderr=log)
@@ -122,7 +121,7 @@ class Slurm:
         """End the daemon of a node with SIGKILL; with ``with_jobs`` all that runs there, too: the power fails."""
         self._kill(f"slurmd.{node}")
         if with_jobs:
-            for process in self.processes_on(node):
+            for process in processes_on(self.directory, node):
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
 
@@ -135,21 +134,6 @@ class Slurm:
         with contextlib.suppress(RuntimeError):
             self.run("scontrol", "update", f"NodeName={node}", "State=RESUME")
 
-    def processes_on(self, node: str) -> list[psutil.Process]:
-        """Find the daemons that look after jobs on a node, first, and what these jobs run."""
-        log = self.directory / "log" / f"slurmd.{node}.log"
-        daemons, jobs = [], []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error, OSError):
-                if process.name() == "slurmstepd":  # it says of itself which job it is of, but not which node
-                    open_files = Path(f"/proc/{process.pid}/fd").iterdir()
-                    daemons += [process] if any(file.readlink() == log for file in open_files) else []
-                    continue
-                own = process.environ()
-                if own.get("SLURMD_NODENAME") == node and own.get("SLURM_CONF", str(self.conf)) == str(self.conf):
-                    jobs.append(process)
-        return [*daemons, *jobs]
-
     def _pid(self, daemon: str) -> int:
         return int((self.directory / "run" / f"{daemon}.pid").read_text())
 
@@ -158,6 +142,28 @@ class Slurm:
         os.kill(pid, signal.SIGKILL)
         with contextlib.suppress(psutil.Error):
             psutil.Process(pid).wait(timeout=10)
+
+
+def processes_on(directory: Path, node: str) -> list[psutil.Process]:
+    """Find the daemons that look after jobs on a node of a cluster's directory, first, and what these jobs run."""
+    conf, log = str(directory / "slurm.conf"), directory / "log" / f"slurmd.{node}.log"
+    daemons, jobs = [], []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.name() == "slurmstepd":  # it says of itself which job it is of, but not which node
+                open_files = Path(f"/proc/{process.pid}/fd").iterdir()
+                daemons += [process] if any(file.readlink() == log for file in open_files) else []
+                continue
+            own = process.environ()
+            if own.get("SLURMD_NODENAME") == node and own.get("SLURM_CONF", conf) == conf:
+                jobs.append(process)
+    return [*daemons, *jobs]
+
+
+def memory_limits() -> bool:
+    """Whether a cluster that is started here can end jobs that take too much memory."""
+    controllers = (MEMORY_CGROUP, MEMORY_CGROUP.with_name("freezer"))  # up.sh wants both
+    return os.geteuid() == 0 and all(controller.is_dir() for controller in controllers)
 
 
 def foreign_python(path: Path) -> Path:

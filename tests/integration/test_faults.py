@@ -6,7 +6,6 @@ All of it is ``make faults`` (``benchmarks/faults``), whose table stands in ``do
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import threading
@@ -15,11 +14,12 @@ from contextlib import suppress
 
 import psutil
 import pytest
+from slurm_fixtures import require_slurm
 
+from benchmarks.faults import slurm
 from benchmarks.faults.__main__ import main
 from benchmarks.faults.campaign import differences
 from benchmarks.faults.proxy import Proxy
-from benchmarks.faults.slurm import available
 from benchmarks.faults.strikes import FAULTS
 from benchmarks.faults.watch import Truth
 from workflows.records import Attempt
@@ -29,11 +29,7 @@ PLAYED = ("worker", "scancel", "database")
 
 @pytest.mark.xdist_group("slurm")
 def test_a_campaign_ends_as_an_undisturbed_one_whatever_is_done_to_it(tmp_path, capsys):
-    missing = available()
-    if missing and os.access("/usr/bin/apt-get", os.X_OK):
-        pytest.fail(f"{missing} missing: `make slurm` installs SLURM (as root)", pytrace=False)
-    if missing:
-        pytest.skip("no SLURM here, and no apt-get to install it with")
+    require_slurm()
     seed = int(time.time())
     chosen = ["--only", ",".join(PLAYED), "--kinds", "fast", "--rounds", "1"]
     code = main([*chosen, "--seed", str(seed), "--place", str(tmp_path)])
@@ -51,6 +47,17 @@ def test_a_campaign_ends_as_an_undisturbed_one_whatever_is_done_to_it(tmp_path, 
     begun = time.monotonic()
     assert main([*chosen, "--seed", str(seed), "--place", str(tmp_path)]) == 0
     assert time.monotonic() - begun < 5
+
+
+def test_memory_is_limited_where_all_that_up_sh_wants_is_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(slurm, "MEMORY_CGROUP", tmp_path / "memory")
+    monkeypatch.setattr(slurm.os, "geteuid", lambda: 0)
+    (tmp_path / "memory").mkdir()
+    assert not slurm.memory_limits()
+    (tmp_path / "freezer").mkdir()
+    assert slurm.memory_limits()
+    monkeypatch.setattr(slurm.os, "geteuid", lambda: 1000)
+    assert not slurm.memory_limits()
 
 
 VERDICT = {"verified": True, "stable": False, "hit": False, "cause": None, "energy_ev_per_atom": -4.2}

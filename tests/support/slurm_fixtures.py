@@ -8,11 +8,15 @@ import shutil
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+import psutil
 import pytest
+
+from benchmarks.faults.slurm import available, memory_limits, processes_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -20,7 +24,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SCRIPTS = Path(__file__).parents[2] / "deploy" / "slurm"
-DAEMONS = ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd")
 PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
 """Of this session, whatever a test makes of its own."""
 
@@ -111,16 +114,9 @@ class LocalSlurm:
         SLURM finds out after SlurmdTimeout (30 s), or at once by :meth:`fail_node`.
         """
         self.stop(f"slurmd.{node}", signal.SIGKILL)
-        for process in Path("/proc").glob("[0-9]*"):
-            try:
-                of_job = f"SLURMD_NODENAME={node}".encode() in (process / "environ").read_bytes().split(b"\0")
-                of_node = (process / "cmdline").read_bytes().startswith(b"slurmstepd") and _writes_to(
-                    process, self.directory / "log" / f"slurmd.{node}.log"
-                )
-                if of_job or of_node:
-                    os.kill(int(process.name), signal.SIGKILL)
-            except OSError:  # it ended meanwhile, or is somebody else's
-                continue
+        for process in processes_on(self.directory, node):
+            with suppress(psutil.Error):  # it ended meanwhile, or is somebody else's
+                process.kill()
 
     def fail_node(self, node: str) -> None:
         """Tell slurmctld that a node is down: what SlurmdTimeout does, without waiting for it."""
@@ -163,10 +159,6 @@ def _is_daemon(pid: int, daemon: str) -> bool:
     return state != "Z" and name == daemon.partition(".")[0]
 
 
-def _writes_to(process: Path, log: Path) -> bool:
-    return any(descriptor.readlink() == log for descriptor in (process / "fd").iterdir())
-
-
 def _up(directory: Path, *, memory: bool) -> None:
     done = subprocess.run(
         [str(SCRIPTS / "up.sh"), str(directory), "--base-port", "auto"],
@@ -180,19 +172,24 @@ def _up(directory: Path, *, memory: bool) -> None:
         raise RuntimeError(f"up.sh: {done.stderr}")
 
 
-@pytest.fixture(scope="session")
-def slurm_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSlurm]:
-    """Start a cluster with the first test that wants it, and stop it with the session.
+def require_slurm() -> None:
+    """Skip a test where there is no SLURM.
 
-    On a machine with apt-get the absence of SLURM is a failure of the set-up, not a reason to pass by.
+    On a machine with apt-get its absence is a failure of the set-up, not a reason to pass by.
     """
-    missing = [daemon for daemon in DAEMONS if shutil.which(daemon, path=PATH) is None]
+    missing = available()
     if missing and shutil.which("apt-get"):
-        pytest.fail(f"{', '.join(missing)} missing: `make slurm` installs SLURM (as root)", pytrace=False)
+        pytest.fail(f"{missing} missing: `make slurm` installs SLURM (as root)", pytrace=False)
     if missing:
         pytest.skip("no SLURM here, and no apt-get to install it with")
+
+
+@pytest.fixture(scope="session")
+def slurm_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSlurm]:
+    """Start a cluster with the first test that wants it, and stop it with the session."""
+    require_slurm()
     directory = tmp_path_factory.mktemp("slurm")
-    memory = os.geteuid() == 0 and all(Path("/sys/fs/cgroup", name).is_dir() for name in ("memory", "freezer"))
+    memory = memory_limits()
     try:
         _up(directory, memory=memory)
         first, second = re.findall(
