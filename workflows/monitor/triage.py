@@ -6,15 +6,16 @@ which the same job worked, is history and no failure.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from dft_inputs.causes import CauseInfo
 from workflows.causes import CAUSES, UPSTREAM
+from workflows.monitor.rerun.history import History
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pymongo.collection import Collection
     from pymongo.database import Database
@@ -114,8 +115,9 @@ def failures(database: Database[Any], selector: Selector) -> list[FailureGroup]:
     groups: dict[int, list[Failure]] = defaultdict(list)
     for failure in find_failures(database, selector):
         groups[failure.code].append(failure)
-    tries = _reruns(database, selector.campaign) if groups else Counter()
-    return sorted((_group(code, members, tries) for code, members in groups.items()), key=lambda g: (-g.count, g.code))
+    histories = _retried(database, selector.campaign, groups) if groups else {}
+    found = [_group(code, members, histories) for code, members in groups.items()]
+    return sorted(found, key=lambda g: (-g.count, g.code))
 
 
 def find_failures(database: Database[Any], selector: Selector) -> list[Failure]:
@@ -168,16 +170,15 @@ def _listed(
     return found
 
 
-def _reruns(database: Database[Any], campaign: str) -> Counter[tuple[int, str | None, str, int]]:
-    """Count the re-runs that were asked for, by round, candidate, stage and cause; jobs of one call count once."""
+def _retried(
+    database: Database[Any], campaign: str, groups: Mapping[int, Sequence[Failure]]
+) -> dict[tuple[int, str | None], History]:
+    """Read, by round and candidate, what was tried for those that failed and for which a re-run was asked for."""
     asked = {"campaign": campaign, "state": {"$in": ["planned", "begun"]}}
-    fields = {"_id": 0, "round": 1, "candidate": 1, "stage": 1, "cause": 1, "planned_at": 1}
-    calls = {
-        (a["round"], a["candidate"], a["cause"]["stage"] or a["stage"], a["cause"]["code"], a["planned_at"])
-        for a in database.attempts.find(asked, fields)
-        if a["cause"]
-    }
-    return Counter((number, candidate, stage, code) for number, candidate, stage, code, _ in calls)
+    plans = database.attempts.find(asked, {"_id": 0, "round": 1, "candidate": 1})
+    failed = {(member.round, member.candidate) for members in groups.values() for member in members}
+    again = failed & {(plan["round"], plan["candidate"]) for plan in plans}
+    return {(number, candidate): History.of(database, campaign, number, candidate) for number, candidate in again}
 
 
 def _failed_jobs(database: Database[Any], selector: Selector) -> list[dict[str, Any]]:
@@ -224,12 +225,13 @@ def _of_attempt(attempt: dict[str, Any]) -> Failure:
     )
 
 
-def _group(code: int, members: list[Failure], tries: Counter[tuple[int, str | None, str, int]]) -> FailureGroup:
+def _group(code: int, members: list[Failure], histories: Mapping[tuple[int, str | None], History]) -> FailureGroup:
     info = CAUSES.get(code) or CauseInfo(code, "unlisted", "written by another version", recoverable=False, retries=0)
     stages: dict[str, int] = defaultdict(int)
     for member in members:
         stages[member.stage or "?"] += 1
-    spent = [tries[member.round, member.candidate, member.stage or "?", code] for member in members]
+    tried = [(histories.get((member.round, member.candidate)), member.stage or "?") for member in members]
+    spent = [history.tries(stage, code) if history is not None else 0 for history, stage in tried]
     return FailureGroup(
         code=code,
         name=info.name,
@@ -243,6 +245,6 @@ def _group(code: int, members: list[Failure], tries: Counter[tuple[int, str | No
         example=next((member for member in members if member.directory), members[0]),
         retries=info.retries,
         retried=sum(spent),
-        exhausted=sum(tried >= info.retries for tried in spent) if info.recoverable else 0,
+        exhausted=sum(tries >= info.retries for tries in spent) if info.recoverable else 0,
         command=f"nucleate rerun --cause {code}" if info.recoverable else "",
     )

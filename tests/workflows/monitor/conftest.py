@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from workflows.causes import CAUSES
-from workflows.records import Attempt, Candidate, Cause, Round, RoundSummary, Verdict, candidate_id, now
+from workflows.records import Attempt, Candidate, Cause, Rerun, Round, RoundSummary, Verdict, candidate_id, now
 from workflows.spec import CampaignSpec
 
 if TYPE_CHECKING:
@@ -106,6 +106,22 @@ class Scene:
         )
         self.database.attempts.insert_one(record.model_dump())
         return fw_id
+
+    def rerun(self, number: int, stage: str, candidate: str, *, cause: int, fw_id: int) -> None:
+        """Ask for a job again, after its last launch so far."""
+        record = Attempt(
+            attempt=f"{candidate}-{stage}-fw{fw_id}-after{self.jobs}",
+            campaign=self.name,
+            round=number,
+            candidate=candidate,
+            stage=stage,
+            fw_id=fw_id,
+            state="begun",
+            planned_at=now() + timedelta(seconds=self.jobs),
+            cause=Cause(code=cause, name=CAUSES[cause].name, evidence="seen", stage=stage),
+            rerun=Rerun(after_launch=self.jobs),
+        )
+        self.database.attempts.insert_one(record.model_dump())
 
     def verdict(
         self, number: int, candidate: str, *, cause: int | None = None, stage: str = "relax", **more: Any

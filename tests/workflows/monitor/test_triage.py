@@ -58,6 +58,15 @@ def test_the_most_frequent_come_first_and_the_selector_narrows(scene):
     assert groups(scene, candidates=("c1",))[501].candidates == ("c1",)
 
 
+def test_reruns_that_a_bad_node_burnt_do_not_count(scene):
+    job = scene.attempt(1, "relax", "c1", state="failed", cause=501)
+    for burnt in (False, True):
+        scene.rerun(1, "relax", "c1", cause=501, fw_id=job)
+        scene.attempt(1, "relax", "c1", state="failed", cause=501, fw_id=job, set_aside=burnt)
+    scene.attempt(1, "relax", "c2", state="failed", cause=501)
+    assert (groups(scene)[501].count, groups(scene)[501].retried) == (2, 1)
+
+
 def test_another_campaigns_failures_are_its_own(scene):
     scene.verdict(1, "c1", cause=501)
     scene.name = "nitrides"
