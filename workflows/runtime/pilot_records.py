@@ -182,8 +182,10 @@ def _why_it_was_stopped(record: dict[str, Any], info: JobInfo) -> Cause | None:
 
 def _tell_attempts(database: Database[Any], pilot: str, why: Cause) -> None:
     """Correct the attempts that a job gave back when it was told to stop: it took itself to be cancelled."""
-    # one that was told to have made way may have lost its node, as accounts show later
-    given_back = {"pilot": pilot, "state": "lost", "cause.code": {"$in": [_PREEMPTED, _CANCELLED]}}
+    # one that was told to have made way may have lost its node, as accounts show later; whoever cancels a later run
+    # changes nothing of that
+    mistaken = [_CANCELLED] if why.code == _CANCELLED else [_PREEMPTED, _CANCELLED]
+    given_back = {"pilot": pilot, "state": "lost", "cause.code": {"$in": mistaken}}
     told = {"cause.code": why.code, "cause.name": why.name, "cause.evidence": why.evidence}
     database.attempts.update_many(given_back, {"$set": told})
 
@@ -223,11 +225,11 @@ def _write(
     if not news:
         return
     if not dry_run:
+        if why is not None:  # first: nobody asks again of a record that is settled
+            _tell_attempts(database, record["pilot"], why)
         observed = {"pilot": record["pilot"], "state": record["state"], "job_id": record["job_id"]}
         if not database.pilots.update_one(observed, {"$set": news}).modified_count:
             return  # the job, or another refresh, was quicker
-        if why is not None:
-            _tell_attempts(database, record["pilot"], why)
     if news.keys() - {"core_seconds"}:
         now_told = record | news
         told = {name: now_told[name] for name in ("pilot", "state", "scheduler_state", "message")}

@@ -247,3 +247,30 @@ def test_a_job_that_ends_by_itself_corrects_nothing(desk: Desk):
     desk.scheduler.say("81", "ended", "COMPLETED")
     desk.refresh()
     assert causes(desk) == [105]
+
+
+def test_who_cancels_a_later_run_changes_nothing_of_the_earlier(desk: Desk):
+    desk.pilot(state="running", restarts=1)
+    attempts(desk, ("name-81", "lost", 104), ("name-81", "lost", 105))
+    desk.scheduler.say("81", "ended", "CANCELLED", cause=105, evidence="CANCELLED by ada", restarts=1)
+    desk.refresh()
+    assert causes(desk) == [104, 105]
+    told = [a["cause"]["evidence"] for a in desk.database.attempts.find({}).sort("attempt", 1)]
+    assert told == ["as the job saw it", "CANCELLED by ada"]
+
+
+def test_who_dies_before_it_has_told_the_attempts_has_settled_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+    desk.pilot(state="running")
+    attempts(desk, ("name-81", "lost", 105))
+    desk.scheduler.say("81", "ended", "NODE_FAIL", cause=103, evidence="NODE_FAIL on c1", core_seconds=1.0)
+    with monkeypatch.context() as patched:
+
+        def dies(*_: Any) -> None:
+            raise KeyboardInterrupt
+
+        patched.setattr("pymongo.collection.Collection.update_many", dies)
+        with pytest.raises(KeyboardInterrupt):
+            desk.refresh()
+    desk.refresh()
+    assert causes(desk) == [103]
+    assert desk.record["settled"]
