@@ -63,6 +63,8 @@ class Inquiry:
                 found = self.schedulers[cluster].jobs(missing)
             except SchedulerError as error:
                 raise self._now_away(cluster, error) from error
+            if not answer.jobs:
+                answer.at = time.monotonic()  # it is as fresh as when it came: a scheduler may take long over it
             answer.jobs |= {job_id: found.get(job_id) for job_id in missing}
         return {job_id: info for job_id in wanted if (info := answer.jobs[job_id]) is not None}
 
