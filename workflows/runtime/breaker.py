@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import socket
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pymongo import DESCENDING
 
-from workflows.causes import CAUSES
+from workflows.causes import CAUSES, UPSTREAM
 from workflows.records import Cause
 
 if TYPE_CHECKING:
@@ -22,8 +23,26 @@ BAD_IN_A_ROW = 3
 _KILLED = 106
 
 
+@dataclass(frozen=True)
+class _Failed:
+    """A task that failed."""
+
+    fw_id: int
+    light: bool
+
+
+@dataclass(frozen=True)
+class _Bad(_Failed):
+    """One that failed for what the node is like."""
+
+    cause: Cause
+
+
 class Breaker:
     """Counts failures in a row whose cause is the environment (2xx), or that killed their worker at once.
+
+    What a failed task leaves to those after it says nothing of the node. Light tasks that end well, or fail for a
+    reason of their own, say nothing of what others need: one that judges a failed candidate ends well on any node.
 
     Parameters
     ----------
@@ -35,42 +54,51 @@ class Breaker:
     def __init__(self, database: Database[Any], pilot: str) -> None:
         self.database = database
         self.pilot = pilot
-        self._bad: list[tuple[int, Cause]] = []
-        self._failed: list[int] = []
+        self._bad: list[_Bad] = []
+        self._failed: list[_Failed] = []
 
-    def completed(self) -> None:
-        """Note that a task has come to its end: the node is good."""
-        self._failed.clear()
-        self._bad.clear()
+    def completed(self, *, light: bool) -> None:
+        """Note that a task has come to its end: the node is good, at least for its like.
 
-    def failed(self, fw_id: int) -> None:
+        Parameters
+        ----------
+        light : bool
+            Whether it only read and wrote records.
+        """
+        self._failed = [one for one in self._failed if light and not one.light]
+        self._clear(light=light)
+
+    def failed(self, fw_id: int, *, light: bool) -> None:
         """Note that a task has failed; why is asked later, for the database may be away."""
-        self._failed.append(fw_id)
+        self._failed.append(_Failed(fw_id, light))
 
-    def died(self, fw_id: int, evidence: str) -> None:
+    def died(self, fw_id: int, evidence: str, *, light: bool) -> None:
         """Note that a worker died as soon as it had begun a task."""
-        self._bad.append((fw_id, Cause(code=_KILLED, name=CAUSES[_KILLED].name, evidence=evidence)))
+        self._bad.append(_Bad(fw_id, light, Cause(code=_KILLED, name=CAUSES[_KILLED].name, evidence=evidence)))
 
     def verdict(self) -> Cause | None:
         """Give what is wrong with the node, if it has failed too often; the attempts that show it are set aside."""
         while self._failed:
-            newest = self._newest(self._failed[0], state="failed")
-            fw_id = self._failed.pop(0)
+            newest = self._newest(self._failed[0].fw_id, state="failed")
+            one = self._failed.pop(0)
             cause = Cause.model_validate(newest["cause"]) if newest and newest["cause"] else None
             if cause is not None and 200 <= cause.code < 300:
-                self._bad.append((fw_id, cause))
-            else:
-                self._bad.clear()
+                self._bad.append(_Bad(one.fw_id, one.light, cause))
+            elif cause is not None and cause.code != UPSTREAM:
+                self._clear(light=one.light)
         if len(self._bad) < BAD_IN_A_ROW:
             return None
-        for fw_id, cause in self._bad:
-            newest = self._newest(fw_id)
+        for bad in self._bad:
+            newest = self._newest(bad.fw_id)
             if newest is not None and newest.get("pilot") == self.pilot:
                 self.database.attempts.update_one({"attempt": newest["attempt"]}, {"$set": {"set_aside": True}})
-            LOGGER.warning("fw_id %s: set aside: %s", fw_id, cause)
-        last = self._bad[-1][1]
+            LOGGER.warning("fw_id %s: set aside: %s", bad.fw_id, bad.cause)
+        last = self._bad[-1].cause
         evidence = f"the last {len(self._bad)} tasks on {socket.gethostname()} failed; {last.evidence}"
         return Cause(code=last.code, name=last.name, evidence=evidence)
+
+    def _clear(self, *, light: bool) -> None:
+        self._bad = [bad for bad in self._bad if light and not bad.light]
 
     def _newest(self, fw_id: int, **further: Any) -> dict[str, Any] | None:
         return self.database.attempts.find_one({"fw_id": fw_id, **further}, sort=[("launch_id", DESCENDING)])

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 GPU = "gpu"
 """Category of tasks that take a GPU, in a pilot that has any."""
+LIGHT = "light"
+"""Category of tasks that only read and write records."""
 
 LEAST_TRY_S = 90.0
 """s that must be left for a task that can go on elsewhere to be begun, unless it takes less."""

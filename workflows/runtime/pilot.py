@@ -34,7 +34,8 @@ from workflows.runtime.crew import Post, Worker
 from workflows.runtime.identity import CLUSTER, PILOT, ProcessName
 from workflows.runtime.launchpad import CampaignLaunchPad, DatabaseAway
 from workflows.runtime.order import Order
-from workflows.runtime.packing import GPU, Room, fitting, suiting
+from workflows.runtime.packing import GPU, LIGHT, Room, fitting, suiting
+from workflows.runtime.queues import PINNED
 from workflows.runtime.repair import Repairer
 from workflows.runtime.store import open_store_from_files
 from workflows.runtime.through import reached
@@ -133,16 +134,17 @@ class PilotSupervisor(Supervisor):
 
     def _ended(self, event: dict[str, Any]) -> None:
         self._idle_since = None
+        light = event["category"] == LIGHT
         if event["state"] == "FIZZLED":
-            self.breaker.failed(event["fw_id"])
+            self.breaker.failed(event["fw_id"], light=light)
         else:
-            self.breaker.completed()
+            self.breaker.completed(light=light)
 
     def _died(self, worker: Worker) -> None:
         self.ledger.give_back(worker.name)
         if worker.job is not None and time.monotonic() - worker.begun < _AT_ONCE_S:
             evidence = f"worker {worker.name} ended with {worker.process.returncode} as soon as it had begun"
-            self.breaker.died(worker.job["fw_id"], evidence)
+            self.breaker.died(worker.job["fw_id"], evidence, light=worker.job["category"] == LIGHT)
 
     def _begin(self) -> None:
         """Start workers at once: what crashes have left is mended while they load."""
@@ -187,7 +189,8 @@ class PilotSupervisor(Supervisor):
     def _is_there(self, seconds: float | None = None) -> bool:
         """Tell whether a task is READY that this job could begin if it were empty, with so much time left."""
         suits = suiting(self.order.kind, self.ledger.capacity, self.terms.partition, seconds)
-        ready = {"spec.nucleate.campaign": self.order.campaign, "state": "READY"}
+        ready: dict[str, Any] = {"spec.nucleate.campaign": self.order.campaign, "state": "READY"}
+        ready |= {PINNED: None} if self.order.fw_id is None else {"fw_id": self.order.fw_id}
         return self.launchpad.fireworks.find_one({**ready, **suits}, {"_id": 1}) is not None
 
     def _work_is_left(self) -> bool:
@@ -215,7 +218,8 @@ class PilotSupervisor(Supervisor):
             return False
         fits = fitting(self.order.kind, Room.left(self.ledger, books), self.terms.seconds_left(), self.terms.partition)
         ours = {"spec.nucleate.campaign": self.order.campaign, "spec._category": {"$in": list(post.categories)}}
-        return self.launchpad.fireworks.find_one({**ours, "state": "READY", **fits}, {"_id": 1}) is not None
+        free = {"state": "READY", PINNED: None}
+        return self.launchpad.fireworks.find_one({**ours, **free, **fits}, {"_id": 1}) is not None
 
     def _stop_grace(self) -> float:
         if self._is_cancelled():

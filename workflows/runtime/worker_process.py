@@ -185,6 +185,7 @@ class WorkerLoop:
             "round": block.get("round"),
             "stage": block.get("stage"),
             "candidate": block.get("candidate"),
+            "category": firework.spec.get("_category"),
         }
         self.emit("begin", **detail)
         started = time.monotonic()

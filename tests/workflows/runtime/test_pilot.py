@@ -19,6 +19,7 @@ from workflows.records import Pilot
 from workflows.runtime.cluster import PilotKind
 from workflows.runtime.embedded import status
 from workflows.runtime.identity import ProcessName
+from workflows.runtime.launchpad import CLAIMED_BY
 from workflows.runtime.order import Order
 
 if TYPE_CHECKING:
@@ -177,6 +178,20 @@ def test_what_can_not_end_in_time_is_not_begun_unless_it_goes_on_elsewhere(site:
     assert site.states() == {"long": "READY", "usual": "COMPLETED", "goes on": "COMPLETED"}
     left_s = float(site.noted()["usual"]["NUCLEATE_DEADLINE"]) - time.time()
     assert 29 * 60 < left_s < 30 * 60 - 15, "tasks stop before the job ends"
+
+
+def test_what_is_kept_for_another_is_no_reason_to_stay(site: Site):
+    held = site.add("runs elsewhere")
+    running = {"state": "RESERVED", CLAIMED_BY: str(ProcessName.own())}
+    site.store.database.fireworks.update_one({"fw_id": held}, {"$set": running})
+    site.add("kept", _fworker="another")
+    record = site.ended(site.start(idle_s=2))
+    assert (record.reason, record.tasks) == ("idle", 0)
+    assert site.states() == {"runs elsewhere": "RESERVED", "kept": "READY"}
+
+    site.add("anybody's")
+    record = site.ended(site.start("q", fw_id=held, idle_s=2), "q")
+    assert (record.reason, record.tasks) == ("idle", 0), "work for others is no reason for a reserved one to stay"
 
 
 def test_a_pilot_ends_when_too_little_time_is_left_for_what_is_there(site: Site, monkeypatch: pytest.MonkeyPatch):
