@@ -15,14 +15,14 @@ import typer
 from workflows.cli import options, output
 from workflows.cli.context import campaign_directory, open_campaign
 from workflows.cli.errors import LEFT, RefusedError
+from workflows.cli.submit_words import dict_of, lines_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
     from workflows.cli.context import Opened
     from workflows.runtime.pilots import Turn
-    from workflows.runtime.place import Place
 
 _CLOSING_S = 60.0
 """s that a watch with nothing left to do waits for the last accounts."""
@@ -33,6 +33,8 @@ def submit(
         str, typer.Option("--cluster", help="A cluster, by its name in the cluster file.", metavar="NAME")
     ],
     directory: options.Directory = None,
+    campaign: options.CampaignName = None,
+    store: options.StoreName = None,
     kinds: Annotated[
         list[str] | None,
         typer.Option("--kind", help="Only pilots of this kind; may be repeated.", metavar="KIND"),
@@ -64,14 +66,14 @@ def submit(
         raise RefusedError("--now goes with --cancel")
     if cancel and (watch or reserve or dry_run):
         raise RefusedError("--cancel goes alone: nothing is submitted in the same breath")
-    found = campaign_directory(directory)
+    found = campaign_directory(directory) if campaign is None else None
     from workflows.runtime.cluster_file import cluster_named, clusters_path, load_clusters
 
     path = clusters_path(clusters)
     known = load_clusters(path)
     if not cluster_named(known, cluster, path).same_host:
-        _refuse_embedded(found, cluster)
-    with open_campaign(found, None, None) as opened:
+        _refuse_embedded(found, store, cluster)
+    with open_campaign(directory, campaign, store) as opened:
         session = _Session(opened, cluster, path, tuple(kinds or ()), reserve=reserve)
         session.settle_in(known)
         if cancel:
@@ -82,12 +84,13 @@ def submit(
             _once(session, retry=retry, dry_run=dry_run, as_json=as_json)
 
 
-def _refuse_embedded(directory: Path, cluster: str) -> None:
+def _refuse_embedded(directory: Path | None, store: str | None, cluster: str) -> None:
     """Refuse a store that only this host reaches, before it is even opened."""
     from workflows.runtime.address import address_in
     from workflows.runtime.settings import EMBEDDED
 
-    if address_in(directory).profile == EMBEDDED:
+    profile = address_in(directory).profile if directory is not None else store or EMBEDDED
+    if profile == EMBEDDED:
         raise RefusedError(
             "this campaign's store is the embedded one, for one host: nodes of a cluster can't reach it. Launch "
             "it with a MongoDB (store: in campaign.yaml; docs/clusters.md tells how), or run it here: `nucleate work`. "
@@ -123,11 +126,16 @@ class _Session:
         here = cluster_named(known, self.cluster, self.path)
         owner = str(ProcessName.own())
         store, name = self.opened.store, self.opened.name
-        assert self.opened.directory is not None  # noqa: S101 - opened by its directory
-        home = self.opened.directory.resolve()
         if here.directory is not None:
             home = (here.directory.expanduser() / name).absolute()
             _make_home(store, home)
+        elif self.opened.directory is not None:
+            home = self.opened.directory.resolve()
+        else:
+            raise RefusedError(
+                f"the directory that {name} was launched from is not on this host: submit where it is, or say in the "
+                f"cluster file where campaigns live on {self.cluster} (directory:)"
+            )
         schedulers = schedulers_of(known)
         self.place = Place(self.cluster, known, home, self.kinds)
         self.scheduler = schedulers[self.cluster]
@@ -177,6 +185,11 @@ class _Session:
         self.checked = False
         return "the cluster file has changed: read again"
 
+    def as_dict(self, made: Turn, *, dry_run: bool = False) -> dict[str, Any]:
+        """Give a turn for ``--json``."""
+        whose = {"campaign": self.opened.name, "state": self.state, "cluster": self.cluster}
+        return {**whose, "dry_run": dry_run, **dict_of(made)}
+
     @property
     def is_unsettled(self) -> bool:
         """Whether the scheduler has yet to say what became of a job that has ended."""
@@ -206,10 +219,12 @@ def _once(session: _Session, *, retry: bool, dry_run: bool, as_json: bool) -> No
     session.check()
     made = session.submitter.turn(dry_run=dry_run, retry=retry, reserve=session.reserve)
     if as_json:
-        output.print_json(_as_dict(session, made, dry_run=dry_run))
+        output.print_json(session.as_dict(made, dry_run=dry_run))
     else:
-        for line in _lines(session.place, made, dry_run=dry_run):
+        for line in lines_of(made, session.place, reserve=session.reserve, dry_run=dry_run):
             output.say(line)
+        if made.active and not dry_run and not made.away and session.state == "running":
+            output.say("next: this command again when more is ready, or with --watch until the campaign is done")
     if made.needs_somebody or made.away:
         raise typer.Exit(LEFT)
 
@@ -315,7 +330,7 @@ def _over(session: _Session, made: Turn) -> str:
     if made.is_out_of_hours:
         return f"no job may be submitted any more: {next(iter(made.plan.held.values()))}"
     if made.queues.ready and made.aside and set(made.aside) >= set(session.place.chosen):
-        return "every kind of pilot is set aside; `nucleate submit --retry` tries again"
+        return "every kind of pilot is set aside; the same command with --retry tries again"
     return ""
 
 
@@ -339,10 +354,10 @@ class _Teller:
 
     def turn(self, session: _Session, made: Turn, before: str) -> str:
         """Tell what a turn did, if anything is new."""
-        line = "; ".join(_lines(session.place, made))
+        line = "; ".join(lines_of(made, session.place, reserve=session.reserve))
         if line != before:
             if self.as_json:
-                self._line({"event": "turn", **_as_dict(session, made)})
+                self._line({"event": "turn", **session.as_dict(made)})
             else:
                 output.say(f"{_clock()} {line}")
             sys.stdout.flush()
@@ -357,75 +372,3 @@ def _clock() -> str:
     from datetime import datetime
 
     return f"{datetime.now().astimezone():%H:%M:%S}"
-
-
-# --- words ------------------------------------------------------------------------------------------------------------
-
-
-def _lines(place: Place, made: Turn, *, dry_run: bool = False) -> list[str]:
-    """Say what a turn found and did."""
-    queues = made.queues
-    lines = [f"{queues.ready} {'task is' if queues.ready == 1 else 'tasks are'} ready, {queues.later} wait or run"]
-    lines.append(_queue_line(place, made))
-    if dry_run:
-        counts = _counts([new.kind for new in made.plan.submit])
-        lines.append(f"would submit {counts or 'nothing'}")
-        lines += [f"would cancel {pilot}: no work for it" for pilot in made.plan.surplus]
-    elif made.submitted:
-        lines.append(f"submitted {_counts(list(made.submitted.values()))}")
-    lines += [f"cancelled {pilot}: no work for it" for pilot in made.cancelled]
-    lines += [f"{kind}: refused: {said}" for kind, said in made.refused.items()]
-    lines += [f"{kind}: set aside, {said}; --retry tries again" for kind, said in made.aside.items()]
-    lines += [f"waits: {what}: {why}" for what, why in _few(made.plan.held)]
-    lines += [f"fits nowhere: {what}: {why}" for what, why in _few(made.plan.unfit)]
-    lines += [f"given up: {what}: {why}; --retry tries again" for what, why in _few(made.plan.given_up)]
-    if made.away:
-        lines.append(f"the scheduler does not answer, so nothing was submitted: {made.away}")
-    spent = sum(made.spending.spent.values())
-    if made.spending.budget is not None:
-        lines.append(f"{spent:.2f} of {made.spending.budget:g} core-hours spent")
-    elif spent:
-        lines.append(f"{spent:.2f} core-hours spent")
-    return lines
-
-
-def _queue_line(place: Place, made: Turn) -> str:
-    here = [pilot for pilot in made.queues.pilots if pilot["cluster"] == place.name]
-    running = sum(pilot["state"] == "running" for pilot in here)
-    kinds = _counts([pilot["kind"] for pilot in here])
-    return f"on {place.name}: {running} running, {len(here) - running} queued{f' ({kinds})' if kinds else ''}"
-
-
-def _counts(names: Sequence[str]) -> str:
-    return ", ".join(f"{names.count(name)} {name}" for name in dict.fromkeys(names))
-
-
-def _few(items: dict[str, str], most: int = 5) -> list[tuple[str, str]]:
-    shown = list(items.items())[:most]
-    return [*shown, ("and", f"{len(items) - most} more")] if len(items) > most else shown
-
-
-def _as_dict(session: _Session, made: Turn, *, dry_run: bool = False) -> dict[str, Any]:
-    """Give a turn for ``--json``."""
-    return {
-        "campaign": session.opened.name,
-        "state": session.state,
-        "cluster": session.cluster,
-        "dry_run": dry_run,
-        "ready": made.queues.ready,
-        "later": made.queues.later,
-        "pilots": [
-            {name: pilot[name] for name in ("pilot", "cluster", "kind", "state", "job_id")}
-            for pilot in made.queues.pilots
-        ],
-        "plan": [vars(new) for new in made.plan.submit],
-        "submitted": made.submitted,
-        "cancelled": made.cancelled,
-        "refused": made.refused,
-        "set_aside": made.aside,
-        "held": made.plan.held,
-        "unfit": made.plan.unfit,
-        "given_up": made.plan.given_up,
-        "core_hours": {"spent": made.spending.spent, "budget": made.spending.budget, "left": made.spending.left},
-        "scheduler": made.away or "answers",
-    }

@@ -50,6 +50,8 @@ class Queues:
         READY work that no pilot is reserved for.
     later : int
         Fireworks that wait, or run.
+    running : int
+        Those of them that run, or are about to.
     pilots : list of dict
         Records of the campaign's pilots that have not ended, oldest first.
     berths : list of Berth
@@ -58,6 +60,7 @@ class Queues:
 
     demands: list[Demand] = field(default_factory=list)
     later: int = 0
+    running: int = 0
     pilots: list[dict[str, Any]] = field(default_factory=list)
     berths: list[Berth] = field(default_factory=list)
 
@@ -75,10 +78,16 @@ def read_queues(database: Database[Any], campaign: str, clusters: ClusterFile) -
         )
     )
     busy = _busy(database, campaign, pilots)
-    unfinished = {"spec.nucleate.campaign": campaign, "state": {"$in": ["WAITING", "RESERVED", "RUNNING"]}}
+
+    def count(*states: str) -> int:
+        return database.fireworks.count_documents({"spec.nucleate.campaign": campaign, "state": {"$in": states}})
+
+    demands = ready_work(database, campaign)  # first: what is taken meanwhile then counts twice, and never not at all
+    running = count("RESERVED", "RUNNING")
     return Queues(
-        demands=ready_work(database, campaign),
-        later=database.fireworks.count_documents(unfinished),
+        demands=demands,
+        later=count("WAITING") + running,
+        running=running,
         pilots=pilots,
         berths=[_berth(record, clusters, busy.get(record["pilot"], [])) for record in pilots],
     )

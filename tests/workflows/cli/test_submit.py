@@ -104,7 +104,6 @@ class Site:
 
 @pytest.fixture
 def site(slurm: LocalSlurm, uri_profile: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.syspath_prepend(str(SUPPORT))
     with open_store(uri_profile) as store:
         made = Site(store, tmp_path, slurm)
         monkeypatch.setenv("PATH", f"{made.bin}{os.pathsep}{os.environ['PATH']}")
@@ -151,14 +150,36 @@ HELD = ["--hold"]
 def test_no_more_than_the_work_there_is_and_none_twice(site, submit):
     site.write(extra=HELD, cores=1)
     site.add("a", "b", minutes=4)
-    assert submit("--dry-run").out.splitlines()[-1] == "would submit 2 cpu"
+    assert submit("--dry-run").out.splitlines()[-1] == "would submit 2 cpu pilots"
     assert site.pilots() == []
-    assert submit().code == 0
+    first = submit()
+    assert first.code == 0
+    assert "submitted 2 cpu pilots" in first.out.splitlines()
+    assert "with --watch" in first.out.splitlines()[-1], "nothing comes after the first jobs by itself"
     again = submit()
     assert again.code == 0
     assert "submitted" not in again.out
+    assert again.out.splitlines()[:3] == [
+        "tasks: 2 ready, 0 running, 0 waiting",
+        "jobs on local: 0 running, 2 queued (2 cpu)",
+        "no new pilots",
+    ]
     assert sorted(site.jobs()) == sorted(pilot.pilot for pilot in site.pilots())
     assert len(site.jobs()) == 2
+
+
+def test_a_campaign_by_name_from_anywhere(site, nucleate, uri_profile):
+    site.write(extra=HELD)
+    site.add("a")
+    command = ["submit", "--cluster", "local", "--clusters", str(site.file), "--campaign", "c"]
+    ran = nucleate(*command)
+    assert (ran.code, "embedded" in ran.err) == (2, True), "the default is the store that nodes can't reach"
+    ran = nucleate(*command, "--store", uri_profile)
+    assert ran.code == 0, ran.err
+    assert site.jobs() == [pilot.pilot for pilot in site.pilots()]
+    site.store.campaigns.update_one({"name": "c"}, {"$set": {"directory": "/nowhere"}})
+    ran = nucleate(*command, "--store", uri_profile)
+    assert (ran.code, "is not on this host" in ran.err) == (2, True)
 
 
 def test_two_at_once_submit_no_more_than_one_would(site):
