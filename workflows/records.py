@@ -213,6 +213,7 @@ class Attempt(_Record):
     scheduler_job: str | None = None
     cluster: str | None = Field(None, description="name in the cluster file; None outside of any")
     pilot: str | None = Field(None, description="the batch job that ran it")
+    took: dict[str, float] | None = Field(None, description="cores, memory_gb and minutes that a batch job had for it")
     started_at: datetime | None = None
     ended_at: datetime | None = None
     planned_at: datetime | None = Field(None, description="when rerun asked for it; only planned ones have it")
@@ -226,6 +227,10 @@ class Attempt(_Record):
     )
     replaced: bool = Field(False, description="a re-run had the job made anew: this one says nothing any more")
     asked: str | None = Field(None, description="sha256 of what a resumable job was asked: its Maker and arguments")
+
+
+ACTIVE = ("submitting", "queued", "running")
+"""States of pilots that are, or may be, in a queue."""
 
 
 class Pilot(_Record):

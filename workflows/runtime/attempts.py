@@ -20,7 +20,7 @@ from pymongo.errors import DuplicateKeyError
 
 from workflows.causes import UPSTREAM
 from workflows.records import Attempt, Cause, now
-from workflows.runtime.identity import CLUSTER, PILOT
+from workflows.runtime.identity import CLUSTER, PILOT, TOOK
 
 if TYPE_CHECKING:
     from jobflow import Job, JobStore
@@ -73,6 +73,7 @@ def begin(
         scheduler_job=next((v for name in _SCHEDULER_VARIABLES if (v := os.environ.get(name))), None),
         cluster=os.environ.get(CLUSTER) or None,
         pilot=os.environ.get(PILOT) or None,
+        took=json.loads(os.environ.get(TOOK) or "null"),
         started_at=now(),
         overrides=wanted,
     )

@@ -14,6 +14,7 @@ from dft_inputs.walltime import DEADLINE, Remaining
 from workflows.runtime.binding import bound
 from workflows.runtime.capacity import Grant, Ledger, Looks
 from workflows.runtime.cluster import Needs, PilotKind
+from workflows.runtime.identity import TOOK
 from workflows.runtime.launchpad import CLAIMED_BY
 from workflows.runtime.packing import Query, Room, fitting, needs
 from workflows.runtime.settings import load_settings
@@ -161,7 +162,8 @@ class PackedClaims(Claims):
         if grant is None or grant.fw_id != firework.fw_id:
             raise RuntimeError(f"nothing was taken for firework {firework.fw_id}")
         deadline = f"{self.terms.deadline():.0f}"
-        environment = {DEADLINE: deadline, "SLURM_JOB_END_TIME": deadline}
+        took = self._needs(firework).model_dump_json()
+        environment = {DEADLINE: deadline, "SLURM_JOB_END_TIME": deadline, TOOK: took}
         cores = grant.cores if self.ledger.capacity.bound and not grant.whole else ()
         with ExitStack() as held:
             held.callback(self._give_back)
@@ -218,12 +220,16 @@ class PackedClaims(Claims):
         owner, fw_id = self.launchpad.owner, firework.fw_id
         if self.terms.fw_id is not None:
             return self.ledger.take_all(owner, fw_id)
-        try:
-            wanted: Needs = needs(self.terms.kind, firework.spec)
-        except ValidationError as error:
-            LOGGER.warning("fw_id %s: resources that can't be: %s", fw_id, error)
-            wanted = self.terms.kind.task
+        wanted = self._needs(firework)
         return self.ledger.take(owner, fw_id, wanted.cores, wanted.memory_gb)
+
+    def _needs(self, firework: Firework) -> Needs:
+        """Tell what a firework takes, in whatever job: one of just its size has a little more."""
+        try:
+            return needs(self.terms.kind, firework.spec)
+        except ValidationError as error:
+            LOGGER.warning("fw_id %s: resources that can't be: %s", firework.fw_id, error)
+            return self.terms.kind.task
 
     def _release(self, firework: Firework) -> None:
         """Make READY again what was changed between the look and the claim, so that it finds no room."""

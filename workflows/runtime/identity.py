@@ -17,6 +17,8 @@ CLUSTER = "NUCLEATE_CLUSTER"
 """Environment variable: name of the cluster, as in the cluster file, that a batch job runs on."""
 PILOT = "NUCLEATE_PILOT"
 """Environment variable: name of the batch job's record in ``pilots``."""
+TOOK = "NUCLEATE_TOOK"
+"""Environment variable: what the task that runs has of the batch job (cores, memory_gb, minutes), as JSON."""
 
 _NAME = re.compile(
     r"^nucleate-(?P<host>[^@]+)-(?P<pid>\d+)-(?P<started>\d+)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from copy import deepcopy
 from dataclasses import dataclass, replace
 
@@ -18,6 +19,9 @@ from workflows.monitor.rerun.plan import plan_rerun
 from workflows.monitor.rerun.settings import SettingError, parse_settings
 from workflows.monitor.rerun.undo import undo
 from workflows.monitor.selector import Selector
+from workflows.runtime.capacity import Capacity, Ledger
+from workflows.runtime.claims import Terms
+from workflows.runtime.cluster import Needs, PilotKind
 from workflows.runtime.firetask import to_workflow
 from workflows.runtime.identity import ProcessName
 from workflows.runtime.launchpad import CampaignLaunchPad
@@ -272,6 +276,30 @@ def test_resources_follow_from_the_cause(site, cause, changed):
     assert (item.resources, item.overrides) == (changed, {})
     site.rerun()
     assert site.firework("relax")["spec"].get("resources", {}) == changed
+
+
+@pytest.mark.parametrize(
+    ("cause", "ran_min", "more"),
+    [(101, 30, {"minutes": 120.0}), (101, 90, {"minutes": 180.0}), (102, 30, {"memory_gb": 48.0})],
+)
+def test_more_is_more_than_what_the_batch_job_had_for_it(site, tmp_path, cause, ran_min, more):
+    took = Needs(cores=2, memory_gb=24.0, minutes=60.0)
+    kind = PilotKind(categories=("cpu", "light"), cores=4, memory_gb=64.0, minutes=600, stages={"relax": took})
+    ledger = Ledger.open_new(tmp_path, Capacity((0, 1, 2, 3), kind.memory_gb))
+    Terms(kind=kind, end=time.monotonic() + 36_000, closing_s=60.0).write(tmp_path)
+    site.runner = JobRunner(
+        site.launchpad, tmp_path / "launches", campaign="c", categories=kind.categories, ledger=ledger
+    )
+    site.round(candidate(cause=cause))
+    site.database.attempts.update_one({"stage": "relax"}, {"$set": {"seconds": 60.0 * ran_min}})
+    (item,) = site.plan().items
+    assert item.resources == more, "the rest is still the kind's to say"
+    assert item.core_hours == pytest.approx(took.cores * ran_min / 60, abs=0.05)
+    site.rerun()
+    Ledger.open_new(tmp_path, ledger.capacity)  # forgets that the last look found nothing
+    site.runner.run_all(1)
+    newest = site.database.attempts.find_one({"launch_id": {"$ne": None}}, sort=[("launch_id", -1)])
+    assert newest["took"] == {**took.model_dump(), **more}
 
 
 def test_what_can_not_be_helped_is_left_out_unless_somebody_insists(site):

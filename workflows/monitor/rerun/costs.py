@@ -20,14 +20,14 @@ _SAMPLE = 20
 
 
 def typical_hours(database: Database[Any], campaign: str) -> dict[str, float]:
-    """Give what each stage of a verified candidate took, h on one core: the median of some."""
+    """Give what each stage of a verified candidate took, core-hours: the median of some."""
     verified = database.verdicts.find({"campaign": campaign, "verified": True}, {"candidate": 1, "round": 1})
     totals: dict[str, list[float]] = defaultdict(list)
     for verdict in verified.limit(_SAMPLE):
         mine = {"campaign": campaign, "round": verdict["round"], "candidate": verdict["candidate"]}
         sums: dict[str, float] = defaultdict(float)
-        for attempt in database.attempts.find({**mine, "state": "completed"}, {"stage": 1, "seconds": 1}):
-            sums[attempt["stage"]] += (attempt["seconds"] or 0.0) / 3600
+        for attempt in database.attempts.find({**mine, "state": "completed"}, {"stage": 1, "seconds": 1, "took": 1}):
+            sums[attempt["stage"]] += _hours(attempt, {})
         for stage, hours in sums.items():
             totals[stage].append(hours)
     return {stage: median(found) for stage, found in totals.items()}
@@ -40,7 +40,7 @@ class Costs:
     Parameters
     ----------
     typical : dict of str to float
-        By stage, of candidates that went through it, h.
+        By stage, of candidates that went through it, core-hours.
     """
 
     typical: dict[str, float]
@@ -48,7 +48,7 @@ class Costs:
     jobs: set[int] = field(default_factory=set)
 
     def of(self, history: History, graph: Graph | None, item: Item) -> float:
-        """Estimate what an item costs, what runs after it included, h."""
+        """Estimate what an item costs, what runs after it included, core-hours."""
         if graph is None:
             return 0.0
         total = 0.0
@@ -67,8 +67,12 @@ class Costs:
 
 
 def _took(history: History, node: Node) -> float | None:
-    """Give the longest that a job took, h on all its cores; ``None`` if nothing came of it but the failure before."""
-    timed = [a for a in history.of_job(node.fw_id) if a["seconds"] is not None]
-    mine = [a for a in timed if (a["cause"] or {}).get("code") != UPSTREAM]
-    cores: float = (node.resources or {}).get("cores") or 1
-    return max(a["seconds"] for a in mine) * cores / 3600 if mine else None
+    """Give the most that a job took, core-hours; ``None`` if nothing came of it but the failure before."""
+    mine = [a for a in history.of_job(node.fw_id) if (a["cause"] or {}).get("code") != UPSTREAM]
+    return max((_hours(a, node.resources or {}) for a in mine if a["seconds"] is not None), default=None)
+
+
+def _hours(attempt: dict[str, Any], resources: dict[str, Any]) -> float:
+    """Give the core-hours of an attempt; where no batch job ran it, by the cores that its job asks for."""
+    cores: float = (attempt.get("took") or {}).get("cores") or resources.get("cores") or 1
+    return float(attempt["seconds"] or 0.0) * cores / 3600

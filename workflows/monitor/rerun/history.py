@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _FIELDS = {
     "_id": 0, "attempt": 1, "stage": 1, "job_uuid": 1, "job_index": 1, "fw_id": 1, "launch_id": 1, "state": 1,
     "cause": 1, "seconds": 1, "directory": 1, "planned_at": 1, "started_at": 1, "set_aside": 1, "replaced": 1,
-    "overrides": 1, "rerun.after_launch": 1, "rerun.before": 1,
+    "took": 1, "overrides": 1, "rerun.after_launch": 1, "rerun.before": 1,
 }  # fmt: skip
 
 

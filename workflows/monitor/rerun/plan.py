@@ -216,7 +216,7 @@ def _unfinished(root: Root) -> dict[str, Any] | None:
 
 
 def _resources_before(root: Root, node: Node) -> dict[str, Any]:
-    """Give what the job took, not what a re-run that a crash ended has made of it."""
+    """Give what the job said of itself, not what a re-run that a crash ended has made of it."""
     left = _unfinished(root)
     before = left["rerun"]["before"] if left else []
     own = next((one["resources"] for one in before if one["fw_id"] == node.fw_id), node.resources)
@@ -232,13 +232,13 @@ def _item(database: Database[Any], campaign: str, root: Root, node: Node, settin
     last = launched[-1] if launched else None
     geometry = _geometry(database, last)
     function = _FUNCTIONS.get(node.function)
-    took = _resources_before(root, node)
+    said = _resources_before(root, node)
     case = Case(
         code=root.code or 0,
         evidence=root.evidence,
         maker=maker,
         arguments=named_numbers(function, job) if function is not None else {},
-        resources=took,
+        resources={**((last or {}).get("took") or {}), **said},
         minutes=max((a["seconds"] or 0.0 for a in launched), default=0.0) / 60,
         resumable=bool((node.resources or {}).get("resumable")),
         has_geometry=geometry is not None,
@@ -269,7 +269,7 @@ def _item(database: Database[Any], campaign: str, root: Root, node: Node, settin
         evidence=root.evidence,
         words=remedy.words,
         overrides=overrides,
-        resources={**took, **remedy.resources, **resources},
+        resources={**said, **remedy.resources, **resources},
         start=start,
         after=tuple(fw_id for fw_id in after if fw_id not in replaced),
         replaced=replaced,

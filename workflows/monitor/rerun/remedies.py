@@ -37,7 +37,7 @@ class Case:
     arguments : dict
         Its plain arguments by name, as far as they are numbers.
     resources : dict
-        What it took: ``spec.resources``.
+        What it took: of the batch job that ran it last, if one did; its own ``spec.resources`` go before that.
     minutes : float
         The longest that an attempt at it ran, min.
     resumable : bool
@@ -121,8 +121,7 @@ def _mended(case: Case) -> Remedy:
 
 
 def _more_minutes(case: Case) -> Remedy:
-    default = Needs().minutes
-    before = case.resources.get("minutes") or max(default, float(round(case.minutes + 0.5)))
+    before = max(case.resources.get("minutes") or Needs().minutes, float(round(case.minutes + 0.5)))
     wanted = 2 * before
     start: Start = "" if case.resumable else _restart(case)
     how = "goes on where it ended" if case.resumable else _how(start)
