@@ -6,17 +6,18 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from workflows.monitor.standing import PilotStatus, Stuck
+from workflows.nodes import bad_nodes
+from workflows.records import ACTIVE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from pymongo.database import Database
 
-ACTIVE = ("submitting", "queued", "running")
 _RECENT = 50
 _PILOT = {
     "_id": 0, "pilot": 1, "cluster": 1, "kind": 1, "state": 1, "cores": 1, "memory_gb": 1, "minutes": 1, "tasks": 1,
-    "message": 1, "reason": 1, "cause": 1, "host": 1, "submitted_at": 1,
+    "message": 1, "reason": 1, "cause": 1, "host": 1, "node": 1, "submitted_at": 1, "started_at": 1, "ended_at": 1,
 }  # fmt: skip
 _ASKED = (("cores", "cores", ""), ("memory_gb", "GB", "of memory "), ("minutes", "min", ""))
 
@@ -54,7 +55,7 @@ def pilot_status(pilots: Iterable[dict[str, Any]]) -> list[PilotStatus]:
 
 
 def stuck_pilots(pilots: Sequence[dict[str, Any]], *, work_is_ready: bool) -> list[Stuck]:
-    """Tell of kinds of jobs whose newest was refused, or ended because its node failed everything.
+    """Tell of kinds of jobs whose newest was refused, and of nodes that are left out because everything failed there.
 
     Parameters
     ----------
@@ -74,17 +75,13 @@ def stuck_pilots(pilots: Sequence[dict[str, Any]], *, work_is_ready: bool) -> li
         if pilot["state"] == "refused" and work_is_ready:
             mended = f"mend its kind in the cluster file, then: nucleate submit --cluster {pilot['cluster']}"
             found.append(Stuck(what, f"the scheduler refused: {pilot['message']}", mended, needs_somebody=True))
-    bad: dict[tuple[str, str], dict[str, Any]] = {}
-    for pilot in pilots:
-        if pilot["state"] == "ended" and pilot["cause"] and 200 <= pilot["cause"]["code"] < 300 and pilot["host"]:
-            bad.setdefault((pilot["cluster"], pilot["host"]), pilot)
-    good = {(p["cluster"], p["host"]): p["submitted_at"] for p in reversed(pilots) if not p["cause"] and p["tasks"]}
-    for (cluster, host), pilot in sorted(bad.items()):
-        if good.get((cluster, host), pilot["submitted_at"]) > pilot["submitted_at"]:
-            continue  # it has worked since
-        code, evidence = pilot["cause"]["code"], pilot["cause"]["evidence"]
-        remedy = f"mend it, or keep jobs off it; then: nucleate rerun --cause {code}"
-        found.append(Stuck(f"node {host} of {cluster}", f"set aside: {evidence}", remedy, needs_somebody=work_is_ready))
+    for (cluster, node), last in sorted(bad_nodes(pilots).items()):
+        cause = last["cause"]
+        why = f"set aside: {cause['evidence'] if cause else 'the workers of a job there died again and again'}"
+        remedy = f"mend it; then: nucleate submit --cluster {cluster} --retry"
+        if cause:
+            remedy += f", and nucleate rerun --cause {cause['code']}"
+        found.append(Stuck(f"node {node} of {cluster}", why, remedy, needs_somebody=work_is_ready))
     return found
 
 

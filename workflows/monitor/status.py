@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from workflows.ledger import campaign_document
-from workflows.monitor.clusters import ACTIVE, pilot_status, pilots_of, stuck_pilots, unfit
+from workflows.monitor.clusters import pilot_status, pilots_of, stuck_pilots, unfit
 from workflows.monitor.standing import Progress, RoundStatus, Running, State, Status, Stuck
-from workflows.records import STAGES, RoundSummary, now
+from workflows.records import ACTIVE, STAGES, RoundSummary, now
 from workflows.runtime.accounting import core_hours
 from workflows.summary import funnel
 

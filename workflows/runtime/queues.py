@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from workflows.records import now
+from workflows import nodes
+from workflows.records import ACTIVE, now
 from workflows.runtime.accounting import core_hours
 from workflows.runtime.identity import ProcessName
 from workflows.runtime.launchpad import CLAIMED_BY
@@ -18,13 +18,6 @@ if TYPE_CHECKING:
     from pymongo.database import Database
 
     from workflows.runtime.cluster import Cluster, ClusterFile, PilotKind
-
-ACTIVE = ("submitting", "queued", "running")
-"""States of pilots that are, or may be, in a queue."""
-
-BAD_NODE_HOURS = 6.0
-"""h for which a node on which everything failed gets no more pilots."""
-_BAD = "bad_state"
 
 PINNED = "spec._fworker"
 """FireWorks' own way to keep a firework for one worker: the pilot that a firework is reserved for."""
@@ -38,6 +31,10 @@ _WORK = {
     CLAIMED_BY: 1,
     "launches": 1,
 }
+_ENDED = {
+    "_id": 0, "cluster": 1, "node": 1, "host": 1, "state": 1, "reason": 1, "cause": 1, "tasks": 1, "started_at": 1,
+    "ended_at": 1,
+}  # fmt: skip
 
 
 @dataclass
@@ -222,11 +219,15 @@ def room_on(
 
 def bad_nodes(database: Database[Any], name: str) -> tuple[str, ...]:
     """List nodes of a cluster on which a pilot has given up lately because everything failed."""
-    lately = {"cluster": name, "reason": _BAD, "ended_at": {"$gte": now() - timedelta(hours=BAD_NODE_HOURS)}}
-    found = database.pilots.find(lately, {"_id": 0, "node": 1, "host": 1})
-    return tuple(sorted({node for record in found if (node := record.get("node") or record.get("host"))}))
+    given_up = nodes.bad_nodes(database.pilots.find({"cluster": name, "reason": nodes.BAD_STATE}, _ENDED)).values()
+    if not given_up:
+        return ()
+    first = min(record["ended_at"] for record in given_up)
+    since = database.pilots.find({"cluster": name, "state": "ended", "started_at": {"$gte": first}}, _ENDED)
+    return tuple(sorted(node for _, node in nodes.bad_nodes([*given_up, *since])))
 
 
 def trust_nodes(database: Database[Any], name: str) -> None:
     """Use the bad nodes of a cluster again: somebody says that they are mended."""
-    database.pilots.update_many({"cluster": name, "reason": _BAD}, {"$set": {"reason": f"{_BAD}, tried again since"}})
+    bad = {"cluster": name, "reason": nodes.BAD_STATE}
+    database.pilots.update_many(bad, {"$set": {"reason": f"{nodes.BAD_STATE}, tried again since"}})

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from workflows.records import ACTIVE
 from workflows.runtime.packing import needs
 from workflows.runtime.planning import New, Plan
-from workflows.runtime.queues import ACTIVE, PINNED, demand_of
+from workflows.runtime.queues import PINNED, demand_of
 from workflows.runtime.repair import Repair
 
 if TYPE_CHECKING:
