@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger(__name__)
 
 BEAT_S = 20.0
+_COUNT_S = 2.0
+"""s after which the end of a task stands in the pilot's record at the latest."""
 _WALLTIME, _CANCELLED = 101, 105
 _AT_ONCE_S = 10.0
 """A worker that dies so soon after it began a task has died of where it is."""
@@ -259,12 +261,17 @@ class Pulse(threading.Thread):
         self.over = threading.Event()
 
     def run(self) -> None:
-        """Beat until it is over; a database that is away misses beats, no more."""
-        while not self.over.wait(self.every_s):
+        """Beat until it is over, and tell of tasks soon after they end; a database that is away misses that alone."""
+        told, beaten = 0, time.monotonic()
+        while not self.over.wait(min(self.every_s, _COUNT_S)):
+            tasks, is_due = self.supervisor.tasks, time.monotonic() - beaten >= self.every_s
+            if tasks == told and not is_due:
+                continue
+            told, beaten = tasks, time.monotonic() if is_due else beaten
+            beat = {"$inc": {"beat": 1}} if is_due else {}
             try:
                 self.database.pilots.update_one(
-                    {"pilot": self.supervisor.order.pilot},
-                    {"$inc": {"beat": 1}, "$set": {"tasks": self.supervisor.tasks}},
+                    {"pilot": self.supervisor.order.pilot}, {"$set": {"tasks": tasks}, **beat}
                 )
             except PyMongoError as error:
                 LOGGER.warning("no beat: %s", error)
@@ -352,6 +359,7 @@ def run(directory: Path, order: Order) -> str:
             finally:
                 pulse.over.set()
                 supervisor.close()
+                pulse.join(_COUNT_S)  # so that what it counted is not written over the final count
             end_record(store.database, supervisor, result)
         return supervisor.why()
 

@@ -143,6 +143,17 @@ def test_tasks_run_side_by_side_each_on_its_own_core(site: Site):
     assert all(attempt["pilot"] == "p" for attempt in site.store.attempts.find())
 
 
+def test_tasks_that_have_ended_are_counted_while_the_pilot_runs(site: Site):
+    site.add("first")
+    site.add("second", 60.0)
+    pilot = site.start(cores=1, idle_s=60)
+    eventually(lambda: site.states()["first"] == "COMPLETED")
+    begun = time.monotonic()
+    eventually(lambda: site.record().tasks == 1)
+    assert time.monotonic() - begun < 10, "sooner than with a beat"
+    assert (pilot.poll(), site.record().state) == (None, "running")
+
+
 def test_mixed_tasks_never_take_more_than_there_is(site: Site):
     sizes = [(1, 1.0), (2, 1.0), (1, 3.5), (1, 0.5), (2, 3.9), (1, 2.0), (1, 1.0), (1, 3.0)]
     for i, (cores, memory_gb) in enumerate(sizes):
