@@ -64,6 +64,7 @@ def sized(kind: PilotKind, spec: Mapping[str, Any]) -> PilotKind:
 
 MOST_IN_VAIN = 3
 """Jobs that may end without beginning the firework that they were submitted for."""
+_CANCELLED = 105
 
 
 @dataclass(frozen=True)
@@ -76,14 +77,21 @@ class Reserved:
 
 
 def _in_vain(database: Database[Any], campaign: str) -> dict[int, list[str]]:
-    """Tell, by firework, what is known of the jobs that ended without beginning it, the newest last."""
+    """Tell, by firework, how the jobs ended that did not begin it, the newest last, if several did not.
+
+    What somebody cancelled was not in vain.
+    """
     fields = {"_id": 0, "pilot": 1, "fw_id": 1, "cause.evidence": 1, "reason": 1, "scheduler_state": 1}
     idle = {"campaign": campaign, "fw_id": {"$ne": None}, "state": "ended", "tasks": 0}
-    ended = list(database.pilots.find(idle, fields).sort([("submitted_at", 1), ("pilot", 1)]))
+    idle["cause.code"] = {"$ne": _CANCELLED}
+    ended: dict[int, list[dict[str, Any]]] = {}
+    for pilot in database.pilots.find(idle, fields).sort([("submitted_at", 1), ("pilot", 1)]):
+        ended.setdefault(pilot["fw_id"], []).append(pilot)
     found: dict[int, list[str]] = {}
-    for fw_id in {pilot["fw_id"] for pilot in ended}:
-        begun = {a["pilot"] for a in database.attempts.find({"fw_id": fw_id}, {"pilot": 1})}
-        found[fw_id] = [_end_of(pilot) for pilot in ended if pilot["fw_id"] == fw_id and pilot["pilot"] not in begun]
+    for fw_id, pilots in ended.items():
+        if len(pilots) >= MOST_IN_VAIN:
+            begun = {a["pilot"] for a in database.attempts.find({"fw_id": fw_id}, {"pilot": 1})}
+            found[fw_id] = [_end_of(pilot) for pilot in pilots if pilot["pilot"] not in begun]
     return found
 
 
