@@ -73,12 +73,13 @@ def balance(database: Database[Any], campaign: str) -> None:
     Whatever runs now, and what began after it, is left for the next balance.
     """
     stored = _balance(database, campaign)
-    mine = {"campaign": campaign, "launch_id": {"$gt": stored["launch_id"]}}
-    ids = {a["launch_id"]: a["state"] for a in database.attempts.find(mine, {"_id": 0, "launch_id": 1, "state": 1})}
-    if not ids:
+    since = _attempts_after(database, campaign, stored["launch_id"])
+    running = [one["launch_id"] for one in since if one["state"] == "running"]
+    until = min(running) - 1 if running else max((one["launch_id"] for one in since), default=0)
+    if until <= stored["launch_id"]:
         return
-    until = min((i for i, state in ids.items() if state == "running"), default=max(ids) + 1) - 1
-    spent = stored["core_seconds"] + _outside_between(database, campaign, stored["launch_id"], until)
+    settled = [one for one in since if one["launch_id"] <= until]
+    spent = stored["core_seconds"] + _core_seconds(database, campaign, settled)
     before = stored if stored["launch_id"] else None
     # somebody else's balance counts: ours would count the same again
     database.campaigns.update_one(
@@ -94,22 +95,25 @@ def _balance(database: Database[Any], campaign: str) -> dict[str, Any]:
 def _outside(database: Database[Any], campaign: str) -> float:
     """Sum core-seconds of attempts outside of batch jobs: the last balance, and what came since."""
     stored = _balance(database, campaign)
-    spent: float = stored["core_seconds"]
-    return spent + _outside_between(database, campaign, stored["launch_id"], None)
+    since = _attempts_after(database, campaign, stored["launch_id"])
+    return float(stored["core_seconds"]) + _core_seconds(database, campaign, since)
 
 
-def _outside_between(database: Database[Any], campaign: str, after: int, until: int | None) -> float:
-    launches = {"$gt": after} if until is None else {"$gt": after, "$lte": until}
+def _attempts_after(database: Database[Any], campaign: str, launch_id: int) -> list[dict[str, Any]]:
     # with the pilot in the filter, the embedded server looks at all of the campaign's attempts
-    wanted = {"campaign": campaign, "launch_id": launches}
-    fields = {"_id": 0, "fw_id": 1, "round": 1, "seconds": 1, "pilot": 1}
-    found = database.attempts.find(wanted, fields)
-    attempts = [one for one in found if one["seconds"] and one.get("pilot") is None]
+    later = {"campaign": campaign, "launch_id": {"$gt": launch_id}}
+    fields = {"_id": 0, "fw_id": 1, "launch_id": 1, "round": 1, "state": 1, "seconds": 1, "pilot": 1}
+    return list(database.attempts.find(later, fields))
+
+
+def _core_seconds(database: Database[Any], campaign: str, attempts: list[dict[str, Any]]) -> float:
+    """Sum what those of the attempts took that ran in no batch job."""
+    outside = [one for one in attempts if one["seconds"] and one.get("pilot") is None]
     fields = {"_id": 0, "fw_id": 1, "spec.resources.cores": 1}
     cores: dict[int, int] = {}
-    for number in sorted({one["round"] for one in attempts}):
+    for number in sorted({one["round"] for one in outside}):
         # by equality: with a list of rounds, or cores in the filter, the embedded server scans all fireworks
         mine = {"spec.nucleate.campaign": campaign, "spec.nucleate.round": number}
         for fw in database.fireworks.find(mine, fields):
             cores[fw["fw_id"]] = (fw["spec"].get("resources") or {}).get("cores") or 1
-    return sum(float(cores.get(one["fw_id"], 1) * one["seconds"]) for one in attempts)
+    return sum(float(cores.get(one["fw_id"], 1) * one["seconds"]) for one in outside)

@@ -81,3 +81,14 @@ def test_a_balance_changes_no_sum_and_leaves_what_runs_for_the_next(store):
     balance(store.database, "c")
     assert store.database.campaigns.find_one()["spent"] == {"launch_id": 3, "core_seconds": 9000.0}
     assert core_hours(store.database, "c") == pytest.approx({OUTSIDE: 2.5})
+
+
+def test_while_the_first_of_all_runs_nothing_is_balanced_and_later_it_is(store):
+    store.database.campaigns.insert_one({"name": "c"})
+    attempt(store, "slow", launch_id=1, state="running")
+    attempt(store, "second", launch_id=2, seconds=3600.0)
+    balance(store.database, "c")
+    assert "spent" not in store.database.campaigns.find_one()
+    store.database.attempts.update_one({"launch_id": 1}, {"$set": {"state": "completed", "seconds": 1800.0}})
+    balance(store.database, "c")
+    assert store.database.campaigns.find_one()["spent"] == {"launch_id": 2, "core_seconds": 5400.0}
