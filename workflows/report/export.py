@@ -16,8 +16,8 @@ from pymatgen.io.ase import AseAtomsAdaptor
 from workflows.report.collect import ReportData, ReportError, collect, finite
 from workflows.report.crystal import cif_of
 from workflows.report.json_report import jsonable
-from workflows.report.modes import as_asked
 from workflows.report.provenance import provenance_of
+from workflows.runtime.modes import as_asked
 
 if TYPE_CHECKING:
     from pymongo.database import Database

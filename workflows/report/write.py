@@ -11,7 +11,7 @@ from workflows.report.collect import ReportData, ReportError, collect
 from workflows.report.export import verdict_cif
 from workflows.report.html import render
 from workflows.report.json_report import report_json
-from workflows.report.modes import as_asked
+from workflows.runtime.modes import as_asked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from workflows.runtime.modes import as_asked
 from workflows.runtime.settings import StoreError
 
 OWNER = "nucleate-files"
@@ -87,7 +88,7 @@ def unpack(data: bytes, target: Path) -> None:
                 path.write_bytes(content.read())
         if target.exists():
             target.rmdir()
-        staging.chmod(0o755)
+        staging.chmod(as_asked(0o777))
         staging.rename(target)
     except tarfile.TarError as error:
         raise StoreError(f"the archive is broken: {error}") from None

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import stat
 import tarfile
 from pathlib import Path
 
@@ -106,3 +107,16 @@ def test_a_broken_archive_and_a_taken_target_are_refused(tmp_path):
     with pytest.raises(StoreError, match="exists already"):
         unpack(archive_of("good"), tmp_path / "taken")
     assert Path(tmp_path / "taken" / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o755), (0o077, 0o700), (0o007, 0o770)])
+def test_a_directory_gets_the_mode_that_its_user_asks_for(tmp_path, umask, mode):
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "weights").write_bytes(b"0")
+    before = os.umask(umask)
+    try:
+        unpack(pack(source), tmp_path / "target")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "target").stat().st_mode) == mode

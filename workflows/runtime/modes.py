@@ -1,4 +1,4 @@
-"""Modes of what a report writes: temporary files are stricter than the user's umask asks for."""
+"""Modes of what is made aside and then put in place: temporary files are stricter than the user's umask asks for."""
 
 from __future__ import annotations
 
