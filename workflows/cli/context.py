@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from workflows.cli.errors import RefusedError
@@ -50,6 +51,13 @@ def campaign_directory(directory: Path | None) -> Path:
             f"the campaign in {found.resolve()} is not launched yet: nucleate launch {found / CAMPAIGN_FILE}"
         )
     return found
+
+
+def naming(opened: Opened) -> str:
+    """Give what names a campaign in a command that somebody may copy, with a blank before it; nothing where we are."""
+    if opened.directory is None:
+        return f" --campaign {opened.name}"
+    return "" if opened.directory.resolve() == Path.cwd() else f" -C {quote(str(opened.directory))}"
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -31,14 +33,27 @@ _MEANING = {
 }
 
 
-def status_view(status: Status, most_rounds: int | None = None) -> RenderableType:
-    """Lay out a status: headline, funnel (of the last rounds, if there are more), open rounds, what runs, is stuck."""
+_COMMAND = re.compile(r"\bnucleate (?:failures|reconcile|rerun|submit|work)\b")
+"""Ours that take ``-C``."""
+
+
+def status_view(status: Status, most_rounds: int | None = None, there: str = "") -> RenderableType:
+    """Lay out a status: headline, funnel (of the last rounds, if there are more), open rounds, what runs, is stuck.
+
+    Parameters
+    ----------
+    status : Status
+    most_rounds : int, optional
+    there : str
+        What names the campaign in a command, see :func:`workflows.cli.context.naming`.
+    """
+    meaning, colour = _headline(status)
     why = f" ({status.why})" if status.why else ""
     head = Text.assemble(
         ("Campaign ", "bold"),
         (status.campaign, "bold"),
         "  ",
-        (_MEANING[status.state] + why, _COLOURS[status.state]),
+        (meaning + why, colour),
         f"  round {len(status.rounds)} of {status.rounds_wanted}  {status.engine}/{status.protocol}",
     )
     parts: list[RenderableType] = [head, _funnel(status, most_rounds), Text("")]
@@ -49,8 +64,23 @@ def status_view(status: Status, most_rounds: int | None = None) -> RenderableTyp
     if status.running:
         parts.append(_running(status))
     if status.stuck:
-        parts.append(_stuck(status))
+        parts.append(_stuck(status, there))
     return Group(*parts)
+
+
+def _headline(status: Status) -> tuple[str, str]:
+    """Say in words, and by a colour, how a campaign stands; a batch job between two tasks is at it."""
+    if status.state != "idle" or not status.pilots:
+        return _MEANING[status.state], _COLOURS[status.state]
+    jobs: dict[str, Counter[str]] = defaultdict(Counter)
+    for kind in status.pilots:
+        jobs[kind.cluster] += Counter(running=kind.running, queued=kind.queued)
+    told = "; ".join(
+        f"{cluster}: {', '.join(f'{n} {state}' for state, n in counts.items())}" for cluster, counts in jobs.items()
+    )
+    if any(counts["running"] for counts in jobs.values()):
+        return f"between tasks ({told})", _COLOURS["running"]
+    return f"waiting for batch jobs ({told})", _COLOURS["idle"]
 
 
 def table(title: str, *columns: str) -> Table:
@@ -125,12 +155,15 @@ def _hours(value: float) -> str:
 
 
 def _pilots(status: Status) -> Table:
-    shown = table("Batch jobs", "cluster", "kind", "running", "cores", "queued", "tasks done", "why they wait")
+    says_why = any(kind.waits for kind in status.pilots)
+    shown = table("Batch jobs", "cluster", "kind", "running", "cores", "queued", "tasks done")
+    if says_why:
+        shown.add_column("why they wait", overflow="fold")
     for column in shown.columns[2:6]:
         column.justify = "right"
     for kind in status.pilots:
         numbers = (kind.running, kind.cores, kind.queued, kind.tasks)
-        shown.add_row(kind.cluster, kind.kind, *map(str, numbers), kind.waits)
+        shown.add_row(kind.cluster, kind.kind, *map(str, numbers), *([kind.waits] if says_why else []))
     return shown
 
 
@@ -145,10 +178,13 @@ def _running(status: Status, most: int = 12) -> Table:
     return shown
 
 
-def _stuck(status: Status, most: int = 12) -> Table:
+def _stuck(status: Status, there: str, most: int = 12) -> Table:
     shown = table("Stuck", "what", "why", "what to do")
+    for column in shown.columns:
+        column.overflow = "fold"  # a path or a command that is cut is of no use
     for item in status.stuck[:most]:
-        shown.add_row(item.what, item.why, item.remedy, style="red" if item.needs_somebody else "yellow")
+        told = (_COMMAND.sub(lambda found: found[0] + there, text) for text in (item.why, item.remedy))
+        shown.add_row(item.what, *told, style="red" if item.needs_somebody else "yellow")
     if len(status.stuck) > most:
         shown.add_row(f"... and {len(status.stuck) - most} more")
     return shown

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workflows.cli import options, output
-from workflows.cli.context import open_campaign
+from workflows.cli.context import naming, open_campaign
 from workflows.cli.errors import LEFT
 
 if TYPE_CHECKING:
+    from workflows.cli.context import Opened
     from workflows.monitor.status import Status
 
 
@@ -36,16 +37,14 @@ def status(
         elif not watch:
             from workflows.cli.tables import status_view
 
-            output.console().print(status_view(found))
+            output.console().print(status_view(found, there=naming(opened)))
         else:
-            found = _watch(opened.store.database, found, every)
+            found = _watch(opened, found, every)
     if found.needs_somebody:
         raise typer.Exit(LEFT)
 
 
-def _watch(database: object, found: Status, every: float) -> Status:
-    from typing import Any, cast
-
+def _watch(opened: Opened, found: Status, every: float) -> Status:
     from rich.live import Live
 
     from workflows.cli.tables import status_view
@@ -53,13 +52,13 @@ def _watch(database: object, found: Status, every: float) -> Status:
 
     console = output.console()
     # What is higher than the screen would be cut at its end, where the newest is.
-    rounds = max(2, (console.height - 28) // 2)
-    with Live(status_view(found, rounds), console=console, auto_refresh=False) as live:
+    rounds, there = max(2, (console.height - 28) // 2), naming(opened)
+    with Live(status_view(found, rounds, there), console=console, auto_refresh=False) as live:
         while found.state not in {"finished", "stopped"}:
             time.sleep(every)
-            found = campaign_status(cast("Any", database), found.campaign)
-            live.update(status_view(found, rounds), refresh=True)
-        live.update(status_view(found), refresh=False)  # Live ends by showing the last one in full
+            found = campaign_status(opened.store.database, found.campaign)
+            live.update(status_view(found, rounds, there), refresh=True)
+        live.update(status_view(found, there=there), refresh=False)  # Live ends by showing the last one in full
     if not live.console.is_terminal:
         output.say("")  # rich ends what is no terminal without one
     return found

@@ -113,6 +113,7 @@ def unfit(pilots: Sequence[dict[str, Any]], ready: Iterable[dict[str, Any]]) -> 
         unit, of = next((unit, of) for key, unit, of in _ASKED if key == name)
         jobs = ", ".join(f"{stage} {n}" for stage, n in sorted(counts.items()))
         why = f"they need {wanted:g} {unit} {of}each, and no job in the queues has more than {most:g}"
-        remedy = "a larger kind of pilot in the cluster file, or nucleate submit --reserve"
+        cluster = active[0]["cluster"]
+        remedy = f"a larger kind of pilot in the cluster file, or nucleate submit --cluster {cluster} --reserve"
         found.append(Stuck(f"jobs that are ready: {jobs}", why, remedy, needs_somebody=True))
     return found

@@ -269,7 +269,8 @@ def _stuck_round(
         found.append(Stuck(name, why, "nucleate work, or nucleate reconcile", needs_somebody=False))
     queued = any(pilot["state"] in ACTIVE for pilot in pilots)
     if left["READY"] and not running and not queued:
-        remedy = "nucleate work, or nucleate submit"
+        cluster = pilots[0]["cluster"] if pilots else "NAME"
+        remedy = f"nucleate work, or nucleate submit --cluster {cluster}"
         found.append(Stuck(name, f"{_jobs_are(left['READY'])} ready and no worker runs", remedy, needs_somebody=False))
     return found
 

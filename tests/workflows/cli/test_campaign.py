@@ -53,7 +53,7 @@ def campaign(nucleate, store, tmp_path):
     return tmp_path / "oxides"
 
 
-def test_launched_watched_and_taken_home(nucleate, campaign, store):
+def test_launched_watched_and_taken_home(nucleate, campaign, store, monkeypatch):
     # One launch serves all of this: it is what takes time.
     assert (campaign / "campaign.yaml").read_text() == SPEC
     assert sorted(path.name for path in campaign.iterdir()) == ["campaign.yaml", "jobflow.yaml", "my_launchpad.yaml"]
@@ -62,6 +62,7 @@ def test_launched_watched_and_taken_home(nucleate, campaign, store):
     ran = nucleate("status", "-C", campaign)
     assert ran.code == 0
     assert "waiting: no worker is on it" in ran.out
+    assert "nucleate submit -C" in ran.out
     assert "sample" in ran.out
     assert nucleate("status", "--campaign", "oxides").out == ran.out
     told = json.loads(nucleate("status", "-C", campaign, "--json").out)
@@ -109,7 +110,9 @@ def test_launched_watched_and_taken_home(nucleate, campaign, store):
         cause=Cause(code=202, name="disk_full", evidence="No space left on device"),
     )
     store.database.attempts.insert_one(attempt.model_dump())
-    ran = nucleate("status", "-C", campaign)
+    with monkeypatch.context() as meanwhile:
+        meanwhile.chdir(campaign)
+        ran = nucleate("status")
     assert (ran.code, "nucleate rerun --round 1 --stage screen --yes" in ran.out) == (1, True)
     assert "202 disk_full" in nucleate("failures", "-C", campaign).out
 

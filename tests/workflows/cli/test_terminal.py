@@ -1,6 +1,8 @@
 """What a terminal shows: nothing wrapped or cut at 80 columns, the newest in sight however many rounds there are."""
 
 import io
+import re
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -10,7 +12,8 @@ from rich.progress import TextColumn
 
 from workflows.cli.progress import _Bars
 from workflows.cli.tables import status_view
-from workflows.monitor.status import Progress, RoundStatus, Status
+from workflows.monitor.standing import PilotStatus
+from workflows.monitor.status import Progress, RoundStatus, Status, Stuck
 from workflows.records import RoundSummary, now
 
 FUNNEL = {"sampled": 64, "valid": 60, "unique": 40, "novel": 30, "selected": 10, "verified": 9}
@@ -75,6 +78,52 @@ def test_earlier_rounds_make_room_for_the_last(terminal):
     assert first == ["1-10", "11", "12", "13"]
     row = next(line for line in shown(terminal).splitlines() if line.startswith("all "))
     assert row.split()[1] == str(13 * 64)  # the sum is that of all rounds
+
+
+def pilots(*kinds):
+    return [PilotStatus("alps", f"kind-{n}", *counts, cores=8, tasks=5) for n, counts in enumerate(kinds)]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "says"),
+    [
+        ((), "waiting: no worker is on it"),
+        (((1, 2), (1, 0)), "between tasks (alps: 2 running, 2 queued)"),
+        (((0, 2),), "waiting for batch jobs (alps: 2 queued)"),
+    ],
+)
+def test_batch_jobs_without_a_task_at_the_moment_are_workers_too(terminal, kinds, says):
+    terminal.print(status_view(replace(status(opened(1)), state="idle", pilots=pilots(*kinds))))
+    assert says in shown(terminal).splitlines()[0]
+
+
+def test_why_jobs_wait_is_a_column_where_it_is_known(terminal):
+    found = replace(status(opened(1)), pilots=pilots((1, 0)))
+    terminal.print(status_view(found))
+    assert "tasks done" in shown(terminal)
+    assert "why they wait" not in shown(terminal)
+    terminal.print(status_view(replace(found, pilots=[replace(found.pilots[0], waits="Priority")])))
+    assert "why they wait" in shown(terminal)
+    assert "Priority" in shown(terminal)
+
+
+def test_what_is_stuck_is_told_whole_with_commands_that_work_from_here(terminal):
+    path = "/scratch/mat-42/" + 20 * "x" + "/launches/oxides/r01/oxides-r01-0001"
+    stuck = Stuck("round 1", f"{path} is full; nucleate failures tells more", "nucleate submit --cluster alps", True)
+    terminal.print(status_view(replace(status(opened(1)), stuck=[stuck]), there=" -C oxides"))
+    lines = shown(terminal).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "nucleatesubmit-Coxides--clusteralps" in re.sub(r"\s+", "", cells(lines, 2))
+    assert "nucleatefailures-Coxidestellsmore" in re.sub(r"\s+", "", cells(lines, 1))
+    assert path in re.sub(r"\s+", "", cells(lines, 1))
+
+
+def cells(lines, column):
+    """Put together what one column of the last table says."""
+    rule = next(n for n, line in reversed(list(enumerate(lines))) if line.strip().startswith("─"))
+    starts = [lines[rule - 1].index(name) for name in ("what ", "why ", "what to do")]
+    ends = [*starts[1:], None]
+    return "".join(line[starts[column] : ends[column]] for line in lines[rule + 1 :])
 
 
 def test_a_closed_round_becomes_a_line_and_only_open_ones_have_bars(terminal):

@@ -99,4 +99,5 @@ def test_work_that_no_job_in_the_queues_has_room_for():
     (stuck,) = unfit(pilots, [*fits, ready("relax", memory_gb=64), ready("phonon", memory_gb=64)])
     assert stuck.what == "jobs that are ready: phonon 1, relax 1"
     assert stuck.why == "they need 64 GB of memory each, and no job in the queues has more than 32"
+    assert stuck.remedy.endswith("nucleate submit --cluster alps --reserve")
     assert unfit([], [ready("relax", memory_gb=64)]) == []

@@ -10,7 +10,7 @@ import pytest
 
 from workflows.ledger import NoSuchCampaignError
 from workflows.monitor.status import Progress, campaign_status
-from workflows.records import RoundSummary, now
+from workflows.records import Pilot, RoundSummary, now
 from workflows.summary import summarise
 
 SCREENED = {"valid": True, "reasons": [], "unique": True, "passed": True}
@@ -101,7 +101,20 @@ def test_a_campaign_without_candidates_yet(scene):
     assert found.state == "idle"
     (stuck,) = found.stuck
     assert "1 job is ready and no worker runs" in stuck.why
+    assert stuck.remedy.endswith("nucleate submit --cluster NAME")
     assert not found.needs_somebody
+
+
+def test_where_it_is_submitted_to_is_where_it_was_submitted_last(scene):
+    scene.campaign()
+    scene.round(1)
+    scene.firework(1, "sample", "READY")
+    for minutes, cluster in ((9, "jura"), (3, "alps")):
+        at = now() - timedelta(minutes=minutes)
+        gone = Pilot(pilot=f"p-{cluster}", campaign=scene.name, cluster=cluster, kind="dft", state="ended")
+        scene.database.pilots.insert_one(gone.model_dump() | {"submitted_at": at})
+    (stuck,) = status(scene).stuck
+    assert stuck.remedy.endswith("nucleate submit --cluster alps")
 
 
 def test_a_live_worker_makes_it_running_and_a_dead_one_does_not(scene):
