@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pymongo
 import pytest
+from ports import free_port
 from pymongo.errors import PyMongoError
 
 from workflows.runtime import embedded
@@ -97,9 +98,7 @@ def _serve(directory: Path, port: int, *flags: str) -> subprocess.Popen[bytes]:
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """Run the stand-in for somebody else's MongoDB: the user is made first, then it is served with ``--auth``."""
     directory = tmp_path_factory.mktemp("daemon")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     made = Daemon(port, "ada", f"pw-{secrets.token_hex(8)}", directory)
     process = _serve(directory, port)
     with pymongo.MongoClient(made.uri) as client:  # type: ignore[var-annotated]

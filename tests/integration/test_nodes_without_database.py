@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 from fireworks import Workflow
+from ports import free_port
 
 from workflows.runtime import embedded
 from workflows.runtime.store import Store, open_store
@@ -167,12 +168,6 @@ def eventually(holds: Callable[[], bool]) -> None:
 def listens(host: str, port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex((host, port)) == 0
-
-
-def free_port(host: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
 
 
 def run_on_the_node(node: Node, site: Site, through: str, meanwhile: Callable[[], None]) -> None:

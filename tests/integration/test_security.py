@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+from modes import open_to_others
+from ports import free_port
 
 from workflows.runtime import embedded
 from workflows.runtime.store import open_store
@@ -46,8 +48,8 @@ class Login:
         self.data = directory / "data"
         self.campaign = directory / "oxides"
         self.started: list[subprocess.Popen[bytes]] = []
-        self.environment = {**os.environ, "NUCLEATE_DATA_DIR": str(self.data), "NUCLEATE_CONFIG": ""}
-        del self.environment["NUCLEATE_CONFIG"]
+        self.environment = {**os.environ, "NUCLEATE_DATA_DIR": str(self.data)}
+        self.environment.pop("NUCLEATE_CONFIG", None)
         (directory / "oxides.yaml").write_text(SPEC)
 
     def start(self, *words: object) -> subprocess.Popen[bytes]:
@@ -82,17 +84,6 @@ def login(request: pytest.FixtureRequest) -> Iterator[Login]:
         made = Login(directory, getattr(request, "param", 0o000))
         yield made
         made.close()
-
-
-def open_to_others(*roots: Path) -> dict[str, str]:
-    """Find what somebody else could read, write or enter."""
-    found = {}
-    for root in roots:
-        for path in [root, *root.rglob("*")]:
-            mode = stat.S_IMODE(path.lstat().st_mode)
-            if mode & 0o077 and not path.is_symlink():
-                found[str(path.relative_to(root.parent))] = oct(mode)
-    return found
 
 
 def holds(path: Path, secret: str) -> bool:
@@ -195,9 +186,7 @@ def test_a_group_is_let_in_only_when_told_to(login):
 
 
 def test_a_relay_hears_this_host_only_and_its_words_hold_no_password(uri_profile, daemon, tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "workflows.cli", "relay", "--store", uri_profile, "--listen", f"localhost:{port}"]
     with (tmp_path / "log").open("wb") as log:
         relay = subprocess.Popen(command, stdout=log, stderr=log)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from ports import free_port
 
 from workflows.runtime import embedded
 from workflows.spec_file import template
@@ -241,9 +242,7 @@ def write_config(tmp_path, monkeypatch, text):
 
 
 def test_a_store_that_is_down(nucleate, campaign_file, monkeypatch, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     write_config(tmp_path, monkeypatch, f"stores: {{cluster: {{uri: 'mongodb://127.0.0.1:{port}/'}}}}\n")
     campaign_file.write_text(GOOD + "store: cluster\n")
     assert_refused(nucleate("launch", campaign_file), "store 'cluster'", f"127.0.0.1:{port}", "can't be reached")

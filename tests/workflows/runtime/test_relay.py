@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pymongo
 import pytest
+from ports import free_port
 from pydantic import SecretStr
 from pymongo.errors import PyMongoError
 
@@ -34,12 +35,6 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 60.0
 OPENSSL = shutil.which("openssl")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def eventually(holds: Callable[[], bool]) -> None:
