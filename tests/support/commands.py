@@ -1,0 +1,14 @@
+"""What the commands of nucleate take, for what is written about them."""
+
+from __future__ import annotations
+
+import typer
+
+from workflows.cli.main import app
+
+
+def options_of(name: str) -> set[str]:
+    """Give the options of a command, those that switch something off among them."""
+    known = typer.main.get_command(app).commands.get(name)  # type: ignore[attr-defined]
+    assert known is not None, name
+    return {option for parameter in known.params for option in (*parameter.opts, *parameter.secondary_opts)}
