@@ -14,6 +14,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+SPEC = """\
+name: oxides
+chemistry: {systems: [Mg-O], max_elements: 2}
+samples: 4
+rounds: 1
+"""
+
+
 @dataclass(frozen=True)
 class Ran:
     code: int
@@ -35,3 +43,12 @@ def nucleate(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: py
         return Ran(code, captured.out, captured.err)
 
     return call
+
+
+@pytest.fixture
+def launched(nucleate: Callable[..., Ran], tmp_path: Path) -> Path:
+    """Launch a campaign of one round, of which nothing has run; gives its directory."""
+    path = tmp_path / "oxides.yaml"
+    path.write_text(SPEC)
+    assert nucleate("launch", path).code == 0
+    return tmp_path / "oxides"

@@ -6,19 +6,9 @@ import yaml
 
 from workflows.records import Pilot
 
-SPEC = """\
-name: oxides
-chemistry: {systems: [Mg-O], max_elements: 2}
-samples: 4
-rounds: 1
-"""
 
-
-def test_clusters_are_asked_where_a_file_names_them(nucleate, store, tmp_path):
-    path = tmp_path / "oxides.yaml"
-    path.write_text(SPEC)
-    assert nucleate("launch", path).code == 0
-    command = ["reconcile", "-C", tmp_path / "oxides"]
+def test_clusters_are_asked_where_a_file_names_them(nucleate, store, launched, tmp_path):
+    command = ["reconcile", "-C", launched]
     ran = nucleate(*command)
     assert (ran.code, ran.out) == (0, "nothing to mend\n"), "as on a machine without clusters"
 

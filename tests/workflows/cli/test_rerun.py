@@ -16,13 +16,6 @@ from workflows.runtime.identity import ProcessName
 from workflows.runtime.launchpad import CampaignLaunchPad
 from workflows.runtime.worker_process import JobRunner
 
-SPEC = """\
-name: oxides
-chemistry: {systems: [Mg-O], max_elements: 2}
-samples: 4
-rounds: 1
-"""
-
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
@@ -91,18 +84,15 @@ def disk_full(*_):
 
 
 @pytest.fixture
-def failed(nucleate, store, tmp_path, monkeypatch):
+def failed(launched, store, tmp_path, monkeypatch):
     """A launched campaign whose sampling met a full disk; its directory, and a worker."""
     monkeypatch.setattr(jobflow.SETTINGS, "JOB_STORE", store.jobstore)
-    path = tmp_path / "oxides.yaml"
-    path.write_text(SPEC)
-    assert nucleate("launch", path).code == 0
     launchpad = CampaignLaunchPad.signed(store.launchpad, str(ProcessName.own()))
     worker = JobRunner(launchpad, tmp_path / "launches", campaign="oxides")
     with monkeypatch.context() as meanwhile:
         meanwhile.setattr(generator_states, "load_state", disk_full)
         worker.run_all()
-    return tmp_path / "oxides", worker
+    return launched, worker
 
 
 def test_a_rerun_is_shown_done_taken_back_and_done_again(nucleate, store, failed):

@@ -66,6 +66,10 @@ def made(maker):
     return maker.make(CELL)
 
 
+def volumes():
+    return measure_volumes(CELL, IONS, 0.06, 7, "pw.x")
+
+
 CASES = [
     # too little of something
     Case(501, made(PW), pw(control__nstep=2 * FAST.max_ionic_steps), "from the beginning"),
@@ -127,7 +131,7 @@ CASES = [
     ),
     Case(
         603,
-        measure_volumes(CELL, IONS, 0.06, 7, "pw.x"),
+        volumes(),
         {"kwargs": {"volume_strain": 0.09}},
         "±9 %",
         "properties",
@@ -135,7 +139,7 @@ CASES = [
     ),
     Case(
         603,
-        measure_volumes(CELL, IONS, 0.06, 7, "pw.x"),
+        volumes(),
         {"kwargs": {"volume_strain": 0.135}},
         "±13.5 % instead of 9 %",
         "properties",
