@@ -56,6 +56,7 @@ def rerun(
     Only what failed for a reason of its own is run again; what depends on it follows. Every earlier launch is kept.
     With --stage, and candidates named by --candidate, --state or --query, also what did not fail.
     """
+    from workflows.monitor.presence import refuse_unknown
     from workflows.monitor.rerun.settings import parse_settings
 
     # What was typed is judged before any store is opened.
@@ -63,6 +64,7 @@ def rerun(
     wanted = parse_settings(settings or [])
     with open_campaign(directory, campaign, store) as opened:
         chosen = replace(typed, campaign=opened.name)
+        refuse_unknown(opened.store.database, chosen)
         if undo:
             from workflows.monitor.rerun.undo import undo as take_back
 

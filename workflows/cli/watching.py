@@ -77,12 +77,14 @@ def failures(
     as_json: options.AsJson = False,
 ) -> None:
     """List what failed, grouped by cause, with an example and what a re-run would change."""
+    from workflows.monitor.presence import refuse_unknown
     from workflows.monitor.triage import failures as find_failures
 
     # What was typed is judged before any store is opened.
     typed = options.selector("", rounds, stages, candidates, states, causes, query)
     with open_campaign(directory, campaign, store) as opened:
         chosen = replace(typed, campaign=opened.name)
+        refuse_unknown(opened.store.database, chosen)
         groups = find_failures(opened.store.database, chosen)
     if as_json:
         output.print_json([group.as_dict() for group in groups])

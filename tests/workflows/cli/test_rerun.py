@@ -38,6 +38,13 @@ def test_where_one_setting_is_meant_the_others_are_not_listed(nucleate):
     assert "NBANDS" in nucleate("rerun", "--set", "qqq=8").err
 
 
+@pytest.mark.parametrize("verb", ["rerun", "failures"])
+@pytest.mark.parametrize(("named", "says"), [(("--round", "7"), "has no round 7"), (("--candidate", "x"), "has no x")])
+def test_what_is_not_there_is_refused_not_well(nucleate, launched, verb, named, says):
+    ran = nucleate(verb, "-C", launched, *named)
+    assert (ran.code, ran.out, says in ran.err) == (2, "", True)
+
+
 def item(fw_id, words):
     return Item(
         fw_id=fw_id,
