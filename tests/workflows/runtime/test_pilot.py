@@ -144,7 +144,7 @@ def test_tasks_run_side_by_side_each_on_its_own_core(site: Site):
 
 
 def test_tasks_that_have_ended_are_counted_while_the_pilot_runs(site: Site):
-    site.add("first")
+    site.add("first", _priority=9)
     site.add("second", 60.0)
     pilot = site.start(cores=1, idle_s=60)
     eventually(lambda: site.states()["first"] == "COMPLETED")
