@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jobflow
 import pytest
+from rerun_state import states
 
 from workflows.campaign import launch
+from workflows.records import Attempt, now
 from workflows.rounds import repair_claims
 from workflows.runtime.identity import ProcessName
 from workflows.runtime.launchpad import CampaignLaunchPad
@@ -63,10 +65,33 @@ class SmallCampaign:
         return sorted(fw["fw_id"] for fw in self.launchpad.fireworks.find(query, {"fw_id": 1}))
 
     def states(self) -> dict[str, int]:
-        found: dict[str, int] = {}
-        for fw in self.launchpad.fireworks.find({}, {"state": 1}):
-            found[fw["state"]] = found.get(fw["state"], 0) + 1
-        return found
+        return states(self.database)
+
+    def selected(self, number: int = 1) -> list[str]:
+        query = {"select.selected": True, "round": number}
+        return sorted(c["candidate"] for c in self.database.candidates.find(query, {"candidate": 1}))
+
+    def verdict(self, candidate: str) -> dict[str, Any] | None:
+        return self.database.verdicts.find_one({"candidate": candidate}, {"_id": 0})
+
+    def ask(self, candidate: str, wanted: dict[str, Any], stage: str = "relax") -> None:
+        """Ask a stage of a candidate to run otherwise; not as a re-run does, so that it counts as none."""
+        self.store.attempts.insert_one(
+            Attempt(
+                attempt=f"{candidate}-{stage}-asked-{self.store.attempts.count_documents({})}",
+                campaign=self.spec.name,
+                round=1,
+                candidate=candidate,
+                stage=stage,
+                state="planned",
+                planned_at=now(),
+                overrides=wanted,
+            ).model_dump()
+        )
+
+    def spoil(self, candidate: str) -> None:
+        """Ask that a candidate's relaxation fails."""
+        self.ask(candidate, {"maker": {"steps": 2, "relax_kwargs": {"fmax": 1e-12}, "unconverged_cause": 501}})
 
     def facts(self) -> dict[str, tuple]:
         """What an interrupted campaign must end with too: flags and causes by candidate."""

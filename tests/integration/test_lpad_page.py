@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 from fireworks.scripts.lpad_run import lpad
 
-from workflows.records import Attempt, now
-
 PAGE = Path(__file__).parents[2] / "docs" / "lpad.md"
 BLOCK = re.compile(r"^(?P<indent> *)```(?P<kind>bash|text)\n(?P<body>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
 FAILED = "small-r01-0005"
@@ -48,19 +46,7 @@ def test_the_comparison_can_fail():
 def test_every_recipe_answers_what_the_page_says(small, capsys, monkeypatch):
     campaign = small(rounds=1)
     campaign.run_until("select")
-    hopeless = {"steps": 2, "relax_kwargs": {"fmax": 1e-12}, "unconverged_cause": 501}
-    campaign.store.attempts.insert_one(
-        Attempt(
-            attempt=f"{FAILED}-relax-p1",
-            campaign="small",
-            round=1,
-            candidate=FAILED,
-            stage="relax",
-            state="planned",
-            planned_at=now(),
-            overrides={"maker": hopeless},
-        ).model_dump()
-    )
+    campaign.spoil(FAILED)
     campaign.run()
     monkeypatch.chdir(campaign.directory)
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("lpad asked something"))

@@ -2,47 +2,26 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import replace
+
+from rerun_state import everything
 
 from workflows.monitor.rerun.carry_out import carry_out
 from workflows.monitor.rerun.plan import plan_rerun
 from workflows.monitor.rerun.settings import parse_settings
 from workflows.monitor.rerun.undo import undo
 from workflows.monitor.selector import Selector
-from workflows.records import Attempt, now
+from workflows.records import Attempt
 
-HOPELESS = {"maker": {"steps": 2, "relax_kwargs": {"fmax": 1e-12}, "unconverged_cause": 501}}
 SMALL = {"samples": 6, "control": 0, "budget": {"verifications": 2}, "rounds": 1}
-KILLED, SURVIVED = 9, 0
-
-
-def sabotage(campaign, candidate, stage="relax", wanted=HOPELESS):
-    """Ask a stage of a candidate to run so that it fails; not as a re-run does, so that it counts as none."""
-    campaign.store.attempts.insert_one(
-        Attempt(
-            attempt=f"{candidate}-{stage}-sabotage",
-            campaign="small",
-            round=1,
-            candidate=candidate,
-            stage=stage,
-            state="planned",
-            planned_at=now(),
-            overrides=wanted,
-        ).model_dump()
-    )
-
-
-def chosen(campaign):
-    return sorted(c["candidate"] for c in campaign.database.candidates.find({"select.selected": True, "round": 1}))
 
 
 def failed(small, **changes):
     """Run a campaign of one round in which the relaxation of the first of two candidates fails."""
     campaign = small(**{**SMALL, **changes})
     campaign.run_until("select")
-    bad, good = chosen(campaign)
-    sabotage(campaign, bad)
+    bad, good = campaign.selected()
+    campaign.spoil(bad)
     campaign.run()
     return campaign, bad, good
 
@@ -52,39 +31,12 @@ def plan(campaign, settings=(), **parts):
     return plan_rerun(campaign.database, Selector("small", **parts), parse_settings(settings), over_budget=over_budget)
 
 
-def verdict(campaign, candidate):
-    return campaign.database.verdicts.find_one({"candidate": candidate}, {"_id": 0})
-
-
-def everything(campaign):
-    """All that a re-run may change, as it is now; times of writing aside."""
-    db = campaign.database
-    fireworks = {fw["fw_id"]: fw for fw in db.fireworks.find({}, {"_id": 0, "updated_on": 0})}
-    workflows = {min(wf["nodes"]): wf for wf in db.workflows.find({}, {"_id": 0, "updated_on": 0})}
-    for fw in fireworks.values():
-        fw["archived_launches"].sort()
-    return deepcopy(
-        {
-            "fireworks": fireworks,
-            "workflows": {
-                key: {name: wf[name] for name in ("nodes", "links", "parent_links", "fw_states")}
-                | {"locked": "locked" in wf}
-                for key, wf in workflows.items()
-            },
-            "launches": {x["launch_id"]: x["state"] for x in db.launches.find()},
-            "attempts": sorted(
-                (a for a in db.attempts.find({}, {"_id": 0, "started_at": 0})), key=lambda a: a["attempt"]
-            ),
-        }
-    )
-
-
 def test_a_failed_relaxation_is_run_again_with_more_steps_and_its_verdict_replaced(small):
     campaign, bad, good = failed(small)
-    assert verdict(campaign, bad)["cause"]["code"] == 501
-    before = everything(campaign)
+    assert campaign.verdict(bad)["cause"]["code"] == 501
+    before = everything(campaign.database)
     found = plan(campaign)
-    assert everything(campaign) == before  # a preview changes nothing
+    assert everything(campaign.database) == before  # a preview changes nothing
     (item,) = found.items
     assert found.skipped == []
     assert (item.candidate, item.stage, item.code, item.tries) == (bad, "relax", 501, 0)
@@ -102,10 +54,10 @@ def test_a_failed_relaxation_is_run_again_with_more_steps_and_its_verdict_replac
     assert outcome.done
     assert plan(campaign).skipped[0].why == "it is to run again already"
     campaign.run()
-    late = verdict(campaign, bad)
+    late = campaign.verdict(bad)
     assert (late["verified"], late["late"], late["cause"]) == (True, True, None)
     assert set(campaign.states()) == {"COMPLETED"}
-    assert verdict(campaign, good)["verified"]
+    assert campaign.verdict(good)["verified"]
 
     # history: the failed launch is archived, the re-run is a record, the attempt that followed says what it was asked
     fw = campaign.launchpad.fireworks.find_one({"fw_id": item.fw_id})
@@ -128,8 +80,8 @@ def test_a_candidate_that_is_well_is_run_again_from_the_stage_that_is_named(smal
         targets={"energy_above_hull": {"max": 5, "unit": "eV/atom"}, "phonons": "stable"},
     )
     campaign.run()
-    (name,) = chosen(campaign)
-    before, count = everything(campaign), len(campaign.fw_ids(candidate=name))
+    (name,) = campaign.selected()
+    before, count = everything(campaign.database), len(campaign.fw_ids(candidate=name))
     found = plan(campaign, candidates=(name,), stages=("relax",))
     (item,) = found.items
     assert (item.code, item.stage) == (None, "relax")
@@ -140,7 +92,7 @@ def test_a_candidate_that_is_well_is_run_again_from_the_stage_that_is_named(smal
     nodes = campaign.launchpad.workflows.find_one({"nodes": item.fw_id})["nodes"]
     assert not set(nodes) & set(item.replaced)
     assert undo(campaign.store.launchpad, Selector("small"))[0].done
-    assert everything(campaign) == before
+    assert everything(campaign.database) == before
 
     facts = campaign.facts()
     carry_out(campaign.store.launchpad, plan(campaign, candidates=(name,), stages=("relax",)))

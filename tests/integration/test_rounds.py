@@ -11,29 +11,8 @@ from generators.base import derive_seed
 from workflows import ledger
 from workflows.campaign import LaunchRefusedError, launch
 from workflows.monitor.status import campaign_status
-from workflows.records import Attempt, now
 from workflows.rounds import LEASE, ensure_workflow, open_round, repair_claims, workflow_key
 from workflows.stages.feedback import close_round
-
-
-def plan(campaign, candidate, stage, wanted, number):
-    """Ask a stage of a candidate to run otherwise, as `rerun` will."""
-    campaign.store.attempts.insert_one(
-        Attempt(
-            attempt=f"{candidate}-{stage}-p{number}",
-            campaign=campaign.spec.name,
-            round=1,
-            candidate=candidate,
-            stage=stage,
-            state="planned",
-            planned_at=now(),
-            overrides=wanted,
-        ).model_dump()
-    )
-
-
-def verdict(campaign, candidate):
-    return campaign.database.verdicts.find_one({"candidate": candidate}, {"_id": 0})
 
 
 def test_a_whole_campaign(small):
@@ -98,13 +77,12 @@ def test_a_whole_campaign(small):
 def test_one_candidates_failure_never_stops_a_round_and_its_late_verdict_counts_once(small):
     campaign = small()
     campaign.run_until("select")
-    chosen = sorted(c["candidate"] for c in campaign.database.candidates.find({"select.selected": True, "round": 1}))
+    chosen = campaign.selected()
     assert len(chosen) == 2
-    hopeless = {"steps": 2, "relax_kwargs": {"fmax": 1e-12}, "unconverged_cause": 501}
-    plan(campaign, chosen[0], "relax", {"maker": hopeless}, 1)
+    campaign.spoil(chosen[0])
     campaign.run_until("feedback")
 
-    bad, good = (verdict(campaign, name) for name in chosen)
+    bad, good = (campaign.verdict(name) for name in chosen)
     assert (bad["verified"], bad["cause"]["code"], bad["cause"]["stage"]) == (False, 501, "relax")
     assert good["verified"]
     first = ledger.get_round(campaign.database, "small", 1)
@@ -118,10 +96,10 @@ def test_one_candidates_failure_never_stops_a_round_and_its_late_verdict_counts_
 
     # round 2 is open; the failed relaxation is re-run with enough steps
     assert ledger.get_round(campaign.database, "small", 2).state == "open"
-    plan(campaign, chosen[0], "relax", {"maker": {"steps": 500}}, 2)
+    campaign.ask(chosen[0], {"maker": {"steps": 500}})
     campaign.launchpad.rerun_fw(campaign.fw_ids(candidate=chosen[0], stage="relax")[0])
     campaign.run()
-    late = verdict(campaign, chosen[0])
+    late = campaign.verdict(chosen[0])
     assert (late["verified"], late["late"], late["counted_in"]) == (True, True, 2)
     assert ledger.get_round(campaign.database, "small", 1).summary == first.summary  # never reopened
     second = ledger.get_round(campaign.database, "small", 2)
@@ -135,7 +113,7 @@ def test_one_candidates_failure_never_stops_a_round_and_its_late_verdict_counts_
     campaign.launchpad.rerun_fw(campaign.fw_ids(candidate=chosen[0], stage="judge")[0])
     campaign.run()
     assert campaign.facts() == before
-    assert verdict(campaign, chosen[0])["counted_in"] == 2
+    assert campaign.verdict(chosen[0])["counted_in"] == 2
 
 
 def snapshot(campaign):

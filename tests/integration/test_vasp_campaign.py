@@ -59,7 +59,7 @@ def test_a_campaign_with_every_kind_of_trouble(with_vasp, vasp_stand_in, monkeyp
     campaign = with_vasp
     assert campaign.launched.missing_reference == ()
     campaign.run_until("select")
-    (chosen,) = [c["candidate"] for c in campaign.database.candidates.find({"select.selected": True, "round": 1})]
+    (chosen,) = campaign.selected()
 
     # the allocation ends in the first relaxation: the launch is given back, and the next one goes on from there
     vasp_stand_in.plan({"fault": "slow", "seconds": 0.3, "min_steps": 60, "relaxation": True})
