@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from copy import deepcopy
 from dataclasses import dataclass, replace
 
 import jobflow
@@ -12,6 +11,7 @@ import pytest
 from fireworks import LaunchPad
 from jobflow import Flow, Maker, OnMissing, Response, job
 from pymongo.monitoring import CommandListener
+from rerun_state import everything, states
 
 from workflows.causes import CausedError
 from workflows.monitor.rerun.carry_out import carry_out
@@ -100,10 +100,7 @@ class Site:
         return carry_out(self.store.launchpad, self.plan(settings, **parts))
 
     def states(self):
-        found = {}
-        for fw in self.database.fireworks.find({}, {"state": 1}):
-            found[fw["state"]] = found.get(fw["state"], 0) + 1
-        return found
+        return states(self.database)
 
     def firework(self, stage):
         return self.database.fireworks.find_one({"spec.nucleate.stage": stage})
@@ -116,39 +113,11 @@ def site(store, tmp_path, monkeypatch):
     return Site(store, tmp_path)
 
 
-def everything(site):
-    """All that a re-run may change, as it is now; times of writing aside."""
-    db = site.database
-    fireworks = {fw["fw_id"]: fw for fw in db.fireworks.find({}, {"_id": 0, "updated_on": 0})}
-    workflows = {min(wf["nodes"]): wf for wf in db.workflows.find({}, {"_id": 0, "updated_on": 0})}
-    for fw in fireworks.values():
-        fw["archived_launches"].sort()
-    return deepcopy(
-        {
-            "fireworks": fireworks,
-            "workflows": {
-                key: {
-                    "nodes": sorted(wf["nodes"]),
-                    "links": {name: sorted(children) for name, children in wf["links"].items()},
-                    "parents": {name: sorted(parents) for name, parents in wf["parent_links"].items()},
-                    "states": wf["fw_states"],
-                    "locked": "locked" in wf,
-                }
-                for key, wf in workflows.items()
-            },
-            "launches": {x["launch_id"]: x["state"] for x in db.launches.find()},
-            "attempts": sorted(
-                (a for a in db.attempts.find({}, {"_id": 0, "started_at": 0})), key=lambda a: a["attempt"]
-            ),
-        }
-    )
-
-
 def test_a_preview_changes_nothing_and_says_what_would_be_done(site):
     site.round(candidate(steps=60))
-    before = everything(site)
+    before = everything(site.database)
     found = site.plan()
-    assert everything(site) == before
+    assert everything(site.database) == before
     (item,) = found.items
     assert (item.candidate, item.stage, item.code, item.tries, item.retries) == ("c-r01-0001", "relax", 501, 0, 3)
     assert item.words == "120 steps instead of 60, from the beginning"
@@ -176,33 +145,33 @@ def test_only_roots_are_run_again_and_what_depends_on_them_follows(site):
 
 def test_undo_puts_everything_back_until_a_task_has_begun(site):
     site.round(candidate())
-    before = everything(site)
+    before = everything(site.database)
     site.rerun("memory_gb=8")
     assert (site.firework("relax")["state"], site.firework("relax")["spec"]["resources"]) == (
         "READY",
         {"memory_gb": 8.0},
     )
     assert [outcome.done for outcome in undo(site.store.launchpad, ALL)] == [True]
-    assert everything(site) == before
+    assert everything(site.database) == before
     assert undo(site.store.launchpad, ALL) == []
 
     site.rerun()
     site.runner.run_all(1)
-    begun = everything(site)
+    begun = everything(site.database)
     (outcome,) = undo(site.store.launchpad, Selector("c", candidates=("c-r01-0001",)))
     assert (outcome.done, "has begun" in outcome.why) == (False, True)
-    assert everything(site) == begun
+    assert everything(site.database) == begun
 
 
 @pytest.mark.parametrize("first", ["c-r01-0001", "c-r01-0002"])
 def test_two_reruns_are_taken_back_one_by_one(site, first):
     site.round(candidate(), candidate("c-r01-0002"))
-    before = everything(site)
+    before = everything(site.database)
     site.rerun()
     assert undo(site.store.launchpad, Selector("c", candidates=(first,)))[0].done
     assert site.firework("feedback")["state"] == "WAITING"  # for the other
     assert undo(site.store.launchpad, ALL)[0].done
-    assert everything(site) == before
+    assert everything(site.database) == before
 
 
 def test_what_is_left_to_put_back_is_handed_to_those_that_it_waits_for_alone(site):
@@ -221,22 +190,22 @@ def test_a_rerun_of_a_job_that_is_made_anew_is_not_taken_back(site):
     child = site.database.fireworks.find_one({"spec._nucleate_producer": {"$exists": True}})["fw_id"]
     cause = {"code": 501, "name": "ionic_steps", "evidence": "seen", "stage": "phonon"}
     site.database.attempts.update_one({"fw_id": child}, {"$set": {"state": "failed", "cause": cause}})
-    before = everything(site)
+    before = everything(site.database)
     phonon = {**chosen, "stages": ("phonon",)}
     assert [item.fw_id for item in site.plan(**phonon).items] == [child]
     site.rerun(**phonon)
     site.rerun(**chosen)
     assert site.database.fireworks.find_one({"fw_id": child})["state"] == "ARCHIVED"
     assert [outcome.done for outcome in undo(site.store.launchpad, ALL)] == [True, True]
-    assert everything(site) == before
+    assert everything(site.database) == before
 
     site.rerun(**phonon)
     site.rerun(**chosen)
     site.runner.run_all(1)
-    begun = everything(site)
+    begun = everything(site.database)
     (outcome,) = undo(site.store.launchpad, Selector("c", candidates=chosen["candidates"]))
     assert (outcome.stage, outcome.done, "has begun" in outcome.why) == ("relax", False, True)
-    assert everything(site) == begun
+    assert everything(site.database) == begun
 
 
 def test_a_workflow_that_is_gone_keeps_nobody_from_the_others(site):
@@ -315,11 +284,11 @@ def test_what_runs_is_left_alone(site):
     running = {"state": "RUNNING", "fworker.name": "nucleate-elsewhere-1-1"}
     site.database.launches.update_one({"launch_id": gate["launches"][0]}, {"$set": running})
     site.database.fireworks.update_one({"fw_id": gate["fw_id"]}, {"$set": {"state": "RUNNING"}})
-    before = everything(site)
+    before = everything(site.database)
     assert "depends on it and runs now" in site.plan().skipped[0].why
     (outcome,) = carry_out(site.store.launchpad, found)  # it began after the preview
     assert (outcome.done, "runs by now" in outcome.why) == (False, True)
-    assert everything(site) == before
+    assert everything(site.database) == before
     site.database.fireworks.update_one({"fw_id": relax["fw_id"]}, {"$set": {"state": "RUNNING"}})
     assert site.plan().skipped[0].why == "it runs now"
 
@@ -334,14 +303,14 @@ def well(site):
 def test_children_made_from_what_is_run_again_are_made_anew(site):
     chosen = well(site)
     assert site.plan(candidates=("c-r01-0001",)).items == []  # nothing failed, and no stage is named
-    before = everything(site)
+    before = everything(site.database)
     (item,) = site.plan(**chosen).items
     assert (item.code, len(item.replaced)) == (None, 3)  # two jobs and what gathers their outputs
     site.rerun(**chosen)
     nodes = site.database.workflows.find_one()["nodes"]
     assert not set(nodes) & set(item.replaced)
     assert undo(site.store.launchpad, ALL)[0].done
-    assert everything(site) == before
+    assert everything(site.database) == before
 
     site.rerun(**chosen)
     site.runner.run_all()
@@ -400,46 +369,43 @@ def without_times(state):
     return {**state, "attempts": [{**attempt, "planned_at": None} for attempt in state["attempts"]]}
 
 
-@pytest.mark.parametrize("what", ["failed", "well"])
-def test_a_kill_at_any_write_is_mended_by_asking_again(site, what):
-    chosen = {}
-    if what == "well":
-        chosen = well(site)
-    else:
-        site.round(candidate(cause=101))
-    before = everything(site)
+@pytest.fixture(params=["failed", "well"])
+def chosen(site, request):
+    """Run a candidate that fails, or one with which nothing is wrong, and select what is to be run again."""
+    if request.param == "well":
+        return well(site)
+    site.round(candidate(cause=101))
+    return {}
+
+
+def test_a_kill_at_any_write_is_mended_by_asking_again(site, chosen):
+    before = everything(site.database)
     site.rerun(**chosen)
-    wanted = without_times(everything(site))
+    wanted = without_times(everything(site.database))
     assert undo(site.store.launchpad, ALL)[0].done
-    assert everything(site) == before
+    assert everything(site.database) == before
 
     code, n = KILLED, 0
     while code == KILLED:
         n += 1
         code = dying(site, n, lambda launchpad: carry_out(launchpad, site.plan(**chosen)))
         site.rerun(**chosen)
-        got = without_times(everything(site))
+        got = without_times(everything(site.database))
         assert got == wanted, f"killed at write {n}: {differing(got, wanted)}"
         undo(site.store.launchpad, ALL)
-        assert everything(site) == before, f"taken back after write {n}"
+        assert everything(site.database) == before, f"taken back after write {n}"
     assert n > 5
 
 
-@pytest.mark.parametrize("what", ["failed", "well"])
-def test_a_kill_at_any_write_of_undo_is_mended_by_asking_again(site, what):
-    chosen = {}
-    if what == "well":
-        chosen = well(site)
-    else:
-        site.round(candidate(cause=101))
-    before = everything(site)
+def test_a_kill_at_any_write_of_undo_is_mended_by_asking_again(site, chosen):
+    before = everything(site.database)
     code, n = KILLED, 0
     while code == KILLED:
         n += 1
         site.rerun(**chosen)
         code = dying(site, n, lambda launchpad: undo(launchpad, ALL))
         undo(site.store.launchpad, ALL)
-        assert everything(site) == before, f"killed at write {n}"
+        assert everything(site.database) == before, f"killed at write {n}"
     assert n > 5
 
 
