@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.text import Text
 
 from workflows.causes import CAUSES
-from workflows.cli.tables import table
+from workflows.cli.tables import hours, table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -73,18 +73,3 @@ def _cause(code: int | None) -> str:
 def _whose(stage: str, members: list[Item] | list[Skipped]) -> str:
     first = members[0].candidate or f"round {members[0].round}"
     return f"{stage} of {first}" + (" ..." if len({member.candidate for member in members}) > 1 else "")
-
-
-def hours(value: float) -> str:
-    """Give core-hours for people.
-
-    Examples
-    --------
-    >>> hours(0.0), hours(0.0004), hours(1.26), hours(340.2)
-    ('-', '<0.01', '1.26', '340')
-    """
-    if value <= 0:
-        return "-"
-    if value < 0.01:
-        return "<0.01"
-    return f"{value:.2f}" if value < 10 else f"{value:.0f}"

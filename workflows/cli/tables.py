@@ -141,16 +141,28 @@ def _pace(status: Status) -> Text:
 
 
 def _spent(status: Status) -> str:
-    told = f"Spent: {_hours(status.core_hours_spent)} core-h"
+    told = f"Spent: {hours(status.core_hours_spent, none='0')} core-h"
     if status.budget_hours is not None:
         left = max(0.0, status.budget_hours - status.core_hours_spent)
-        told += f" of {status.budget_hours:g}, {_hours(left)} left"
+        told += f" of {status.budget_hours:g}, {hours(left, none='0')} left"
     if len(status.core_hours) > 1 or "outside" not in status.core_hours:
-        told += f" ({', '.join(f'{name} {_hours(spent)}' for name, spent in status.core_hours.items())})"
+        shares = [f"{name} {hours(spent, none='0')}" for name, spent in status.core_hours.items()]
+        told += f" ({', '.join(shares)})"
     return told
 
 
-def _hours(value: float) -> str:
+def hours(value: float, none: str = "-") -> str:
+    """Give core-hours for people; ``none`` stands for zero.
+
+    Examples
+    --------
+    >>> hours(0.0), hours(0.0004), hours(1.26), hours(340.2)
+    ('-', '<0.01', '1.26', '340')
+    """
+    if value <= 0:
+        return none
+    if value < 0.01:
+        return "<0.01"
     return f"{value:.2f}" if value < 10 else f"{value:.0f}"
 
 

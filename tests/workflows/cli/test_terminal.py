@@ -107,6 +107,18 @@ def test_why_jobs_wait_is_a_column_where_it_is_known(terminal):
     assert "Priority" in shown(terminal)
 
 
+@pytest.mark.parametrize(
+    ("core_hours", "says"),
+    [
+        ({"alps": 0.0}, "Spent: 0 core-h of 20, 20 left (alps 0)"),
+        ({"alps": 0.0004, "outside": 1.26}, "Spent: 1.26 core-h of 20, 19 left (alps <0.01, outside 1.26)"),
+    ],
+)
+def test_little_is_more_than_nothing(terminal, core_hours, says):
+    terminal.print(status_view(replace(status(opened(1)), core_hours=core_hours, budget_hours=20.0)))
+    assert says in shown(terminal)
+
+
 def test_what_is_stuck_is_told_whole_with_commands_that_work_from_here(terminal):
     path = "/scratch/mat-42/" + 20 * "x" + "/launches/oxides/r01/oxides-r01-0001"
     stuck = Stuck("round 1", f"{path} is full; nucleate failures tells more", "nucleate submit --cluster alps", True)
