@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from benchmarks.faults.scene import Conditions
-from benchmarks.faults.slurm import MEMORY_CGROUP, ROOT
+from benchmarks.faults.slurm import ROOT, memory_limits
 from benchmarks.faults.tasks import EAT
 from workflows.runtime.identity import ProcessName
 
@@ -262,7 +262,7 @@ def fill_scratch(scene: Scene) -> Struck:
 
 
 def _memory_missing() -> str:
-    return "" if os.geteuid() == 0 and MEMORY_CGROUP.is_dir() else "root and cgroup v1 with a memory controller"
+    return "" if memory_limits() else "root and cgroup v1 with its controllers memory and freezer"
 
 
 def _mount_missing() -> str:
