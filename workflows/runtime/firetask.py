@@ -18,7 +18,7 @@ from jobflow.core.reference import OnMissing
 from jobflow.managers.fireworks import JobFiretask, flow_to_workflow
 
 from dft_inputs.memory import oom_kills
-from workflows.causes import CAUSES, CausedError, cause_of
+from workflows.causes import CAUSES, UPSTREAM, CausedError, cause_of
 from workflows.records import Cause
 from workflows.runtime import attempts
 from workflows.runtime.context import TaskContext, task_context
@@ -314,4 +314,4 @@ def refuse_failed_parents(launchpad: LaunchPad, fw_id: int, job: Job) -> None:
     failed = launchpad.fireworks.find({"fw_id": {"$in": parents}, "state": "FIZZLED"}, {"name": 1})
     names = sorted(fw["name"] for fw in failed)
     if names:
-        raise CausedError(901, f"failed before it: {', '.join(names)}")
+        raise CausedError(UPSTREAM, f"failed before it: {', '.join(names)}")
