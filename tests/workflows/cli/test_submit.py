@@ -404,12 +404,11 @@ def test_a_reservation_ends_with_its_job(site, submit):
 
 
 def test_jobs_for_a_task_that_never_begin_it_are_not_submitted_for_ever(site, submit):
-    site.write(extra=HELD)
+    site.write({"setup": ["exit 3"]})  # a module that is not there on the nodes, say
     site.add("a", minutes=2)
     for _ in range(3):
-        wait_until(lambda: "submitted 1 cpu" in submit("--reserve").out, "a job for it", 30)
-        site.slurm.cancel_all()
-    wait_until(lambda: "3 jobs ended without beginning it" in submit("--reserve").out, "no more of them", 30)
+        wait_until(lambda: "submitted 1 cpu" in submit("--reserve").out, "a job for it", 60)
+    wait_until(lambda: "3 jobs ended without beginning it" in submit("--reserve").out, "no more of them", 60)
     assert submit("--reserve").code == 1
     assert len(site.pilots()) == 3
     assert "submitted 1 cpu" in submit("--reserve", "--retry").out
