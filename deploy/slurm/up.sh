@@ -14,6 +14,7 @@ Ports N to N+5, on the loopback address: slurmctld, slurmdbd, MariaDB, (one in r
 before, else 26900; `auto` looks for free ones.
 
 Environment, each optional; it is read when DIR is used for the first time or its slurm.conf was removed:
+  ACCOUNTING=0     no accounts (no slurmdbd, no MariaDB, so no sacct), as on many small clusters
   CG=1             memory limits by cgroup v1 (needs root): a job that takes too much ends as OUT_OF_MEMORY. Without it SLURM
                    can only watch, and such a job ends as FAILED or CANCELLED
   NODE_CPUS=2      of each node; may be more than this machine has
@@ -45,7 +46,7 @@ done
 [ -n "$DIR" ] || { usage >&2; exit 2; }
 
 export PATH=$PATH:/usr/sbin:/sbin
-for program in munged mariadbd mariadb slurmdbd slurmctld slurmd sinfo sacctmgr; do
+for program in munged slurmctld slurmd sinfo; do
   command -v "$program" >/dev/null || die "$program is missing: deploy/slurm/setup.sh installs it (as root)"
 done
 
@@ -113,6 +114,15 @@ fi
 secret() { [ -s "$1" ] || head -c 1024 /dev/urandom | if [ "${2:-}" = text ]; then sha256sum | cut -c1-48; else cat; fi >"$1"; }
 secret "$DIR/munge.key"
 secret "$DIR/db.password" text
+
+accounts_of() {  # the lines of slurm.conf that say where accounts are kept
+  if [ "${ACCOUNTING:-1}" = 0 ]; then
+    echo AccountingStorageType=accounting_storage/none
+  else
+    printf '%s\n' AccountingStorageType=accounting_storage/slurmdbd "AccountingStorageHost=$ADDRESS" \
+      "AccountingStoragePort=$((PORT + 1))" "AccountingStoragePass=$MUNGE"
+  fi
+}
 
 write_configuration() {
   local prefix=${NODE_PREFIX:-} cpus=${NODE_CPUS:-2} track gres= node_gres=
@@ -186,10 +196,7 @@ SelectTypeParameters=CR_Core_Memory
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 EnforcePartLimits=${ENFORCE:-NO}
-AccountingStorageType=accounting_storage/slurmdbd
-AccountingStorageHost=$ADDRESS
-AccountingStoragePort=$((PORT + 1))
-AccountingStoragePass=$MUNGE
+$(accounts_of)
 JobRequeue=1
 MinJobAge=${MINJOBAGE:-300}
 KillWait=2
@@ -213,6 +220,12 @@ CONF
 [ -s "$DIR/slurm.conf" ] || write_configuration
 export SLURM_CONF=$DIR/slurm.conf
 NODES=$(sed -n 's/^NodeName=\([^ ]*\) NodeHostname.*/\1/p' "$SLURM_CONF")
+accounting=$(grep -c '^AccountingStorageType=accounting_storage/slurmdbd' "$SLURM_CONF" || true)
+if [ "$accounting" = 1 ]; then
+  for program in mariadbd mariadb slurmdbd sacctmgr; do
+    command -v "$program" >/dev/null || die "$program is missing: deploy/slurm/setup.sh installs it (as root)"
+  done
+fi
 
 # ------------------------------------------------------------------------------------------------------------ daemons
 
@@ -226,7 +239,7 @@ sql() { mariadb --no-defaults --socket="$MYSQL" --user=root --batch --skip-colum
 
 # Without native I/O: several servers side by side use up what a kernel allows of it. With a place of its own for temporary
 # tables: a server that starts removes those of others that share one.
-if ! alive mariadbd; then
+if [ "$accounting" = 1 ] && ! alive mariadbd; then
   [ -e "$DIR/db/ready" ] || rm -rf "$DIR/db"
   mkdir -p "$DIR/db/tmp"  # what an earlier up.sh made has none
   if [ ! -e "$DIR/db/ready" ]; then
@@ -248,14 +261,15 @@ if ! alive mariadbd; then
   fi
 fi
 
-if ! alive slurmdbd; then
+if [ "$accounting" = 1 ] && ! alive slurmdbd; then
   slurmdbd
   wait_for 60 slurmdbd sacctmgr --noheader --immediate list cluster
 fi
 
 if ! alive slurmctld; then
   cluster=$(sed -n 's/^ClusterName=//p' "$SLURM_CONF")
-  sacctmgr --noheader --immediate add cluster "$cluster" >/dev/null 2>&1 || true  # it is there from the second time on
+  # it is there from the second time on
+  [ "$accounting" = 0 ] || sacctmgr --noheader --immediate add cluster "$cluster" >/dev/null 2>&1 || true
   slurmctld -f "$SLURM_CONF"
 fi
 wait_for 30 slurmctld scontrol ping

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -159,10 +159,10 @@ def _is_daemon(pid: int, daemon: str) -> bool:
     return state != "Z" and name == daemon.partition(".")[0]
 
 
-def _up(directory: Path, *, memory: bool) -> None:
+def _up(directory: Path, *, memory: bool, **settings: str) -> None:
     done = subprocess.run(
         [str(SCRIPTS / "up.sh"), str(directory), "--base-port", "auto"],
-        env={**os.environ, "PATH": PATH, "CG": str(int(memory))},
+        env={**os.environ, "PATH": PATH, "CG": str(int(memory)), **settings},
         capture_output=True,
         text=True,
         timeout=240,
@@ -188,10 +188,15 @@ def require_slurm() -> None:
 def slurm_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSlurm]:
     """Start a cluster with the first test that wants it, and stop it with the session."""
     require_slurm()
-    directory = tmp_path_factory.mktemp("slurm")
-    memory = memory_limits()
+    with running(tmp_path_factory.mktemp("slurm"), memory=memory_limits()) as slurm:
+        yield slurm
+
+
+@contextmanager
+def running(directory: Path, *, memory: bool = False, **settings: str) -> Iterator[LocalSlurm]:
+    """Run a cluster in a directory that exists; the settings are what ``up.sh`` takes from its environment."""
     try:
-        _up(directory, memory=memory)
+        _up(directory, memory=memory, **settings)
         first, second = re.findall(
             r"^NodeName=(\S+) NodeHostname", (directory / "slurm.conf").read_text(), re.MULTILINE
         )
