@@ -192,6 +192,14 @@ def slurm_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSlu
         yield slurm
 
 
+@pytest.fixture(scope="session")
+def plain_slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSlurm]:
+    """Start a cluster that keeps no accounts, and forgets jobs soon."""
+    require_slurm()
+    with running(tmp_path_factory.mktemp("plain"), ACCOUNTING="0", MINJOBAGE="2") as slurm:
+        yield slurm
+
+
 @contextmanager
 def running(directory: Path, *, memory: bool = False, **settings: str) -> Iterator[LocalSlurm]:
     """Run a cluster in a directory that exists; the settings are what ``up.sh`` takes from its environment."""
