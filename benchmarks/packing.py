@@ -22,9 +22,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pymongo.errors import PyMongoError
-
-from benchmarks.faults.scene import FREE, Conditions, Scene
+from benchmarks.faults.scene import Conditions, Scene
 from benchmarks.faults.sleepers import put_up_sleepers
 from benchmarks.faults.slurm import ROOT, Slurm
 
@@ -69,7 +67,7 @@ def measure(slurm: Slurm, lengths: Sequence[float], *, reserve: bool) -> dict[st
         with scene.up():
             begun = time.monotonic()
             scene.submit(*(["--reserve"] if reserve else []))
-            while _is_busy(scene):
+            while scene.is_busy():
                 if not scene.submit_lives():
                     raise RuntimeError((scene.directory / "submit.log").read_text()[-2000:])
                 time.sleep(2.0)
@@ -98,14 +96,6 @@ def measure(slurm: Slurm, lengths: Sequence[float], *, reserve: bool) -> dict[st
         "makespan_s": round(makespan, 1),
         "least_makespan_s": round(sum(lengths) / CORES, 1),
     }
-
-
-def _is_busy(scene: Scene) -> bool:
-    """Tell whether something is left; a database that is too busy to say is busy."""
-    try:
-        return scene.truth.database.fireworks.find_one({"state": {"$in": list(FREE)}}, {"_id": 1}) is not None
-    except PyMongoError:
-        return True
 
 
 def main() -> int:

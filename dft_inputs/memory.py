@@ -50,6 +50,11 @@ def oom_kills(process: Path = Path("/proc/self")) -> int | None:
     return None
 
 
+def killed_since(before: int | None) -> bool:
+    """Tell whether the count has grown since it was ``before``; where nobody counted then, that it has not."""
+    return before is not None and (oom_kills() or 0) > before
+
+
 def _group(groups: str, kind: str) -> str | None:
     """Find a process' memory cgroup: ``0::/path`` (version 2), or ``9:memory:/path`` (version 1)."""
     for line in groups.splitlines():

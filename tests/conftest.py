@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 import pymongo
 import pytest
-from ports import free_port
 from pymongo.errors import PyMongoError
 
+from benchmarks.faults.proxy import free_port
 from workflows.runtime import embedded
 from workflows.runtime.store import Store, open_store
 

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from benchmarks.faults.slurm import MEMORY_CGROUP
-from dft_inputs.memory import oom_kills
+from dft_inputs.memory import killed_since, oom_kills
 
 STEP_BYTES = 16 * 2**20
 MOST_BYTES = 16 * 2**30
@@ -36,8 +36,7 @@ def starve(pid: int) -> bool:
     while _lives(process) and len(taken) < MOST_BYTES:
         taken += b"\1" * STEP_BYTES
     time.sleep(0.1)
-    after = oom_kills()
-    return before is not None and after is not None and after > before
+    return killed_since(before)
 
 
 def _lives(process: Path) -> bool:

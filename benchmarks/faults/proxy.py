@@ -93,8 +93,8 @@ class Proxy:
         writer.close()
 
 
-def free_port() -> int:
-    """Find a port of this host that nobody listens on."""
+def free_port(host: str = "127.0.0.1") -> int:
+    """Find a port of an address of this host that nobody listens on now."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((host, 0))
         return int(probe.getsockname()[1])

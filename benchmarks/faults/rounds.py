@@ -13,8 +13,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pymongo.errors import PyMongoError
-
 from benchmarks.faults.campaign import SIZES, differences, facts, put_up
 from benchmarks.faults.scene import Conditions, Scene
 from benchmarks.faults.watch import LIMIT_S
@@ -176,19 +174,12 @@ def _watch_to_the_end(scene: Scene, begun: float, *, struck: Struck | None = Non
             heal()
             heal = None
         if scene.truth.look():
-            over = (over or tick) if _nothing_left(scene) else None
+            over = None if scene.is_busy() else (over or tick)
             # a submit that has ended by itself waits for somebody
             if not heal and (over or not scene.submit_lives()):
                 return over or tick
         time.sleep(max(0.0, _TICK_S - (time.monotonic() - tick)))
     return time.monotonic()
-
-
-def _nothing_left(scene: Scene) -> bool:
-    try:
-        return scene.left() == 0
-    except PyMongoError:
-        return False
 
 
 def _rerun(scene: Scene, fault: Fault, outcome: Outcome, begun: float) -> float | None:

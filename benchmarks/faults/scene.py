@@ -239,6 +239,13 @@ class Scene:
         """Count fireworks that are not over."""
         return int(self.truth.database.fireworks.count_documents({"state": {"$in": list(FREE)}}))
 
+    def is_busy(self) -> bool:
+        """Tell whether any firework is not over; where the database does not say, that one is."""
+        try:
+            return self.truth.database.fireworks.find_one({"state": {"$in": list(FREE)}}, {"_id": 1}) is not None
+        except PyMongoError:
+            return True
+
     def relaxed(self) -> int:
         """Count relaxations that are over; none while the database is not to be asked."""
         with contextlib.suppress(PyMongoError):

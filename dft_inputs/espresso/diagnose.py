@@ -49,6 +49,11 @@ class PwRunFiles:
     inputs: tuple[Text, ...]
     record: dict[str, Any]
 
+    @property
+    def job_done(self) -> bool:
+        """Whether pw.x itself says that it came to its end."""
+        return self.run is not None and self.run.job_done
+
 
 def diagnose_pw(directory: Path, *, pressure_tolerance_kbar: float | None = None) -> Diagnosis:
     """Explain a run directory of pw.x.
@@ -195,7 +200,7 @@ def _stopped_from_outside(left: PwRunFiles, _: Asked) -> Fault | None:
 
 def _killed_for_memory(left: PwRunFiles, _: Asked) -> Fault | None:
     """Believe the kernel's count before the shell's "Killed": a process that is killed for memory can't say so."""
-    if (left.run is not None and left.run.job_done) or left.record.get("out_of_memory") is not True:
+    if left.job_done or left.record.get("out_of_memory") is not True:
         return None
     said = "the kernel ended a process of this batch job for want of memory"
     where = (left.run.text.end(),) if left.run else ()
@@ -204,7 +209,7 @@ def _killed_for_memory(left: PwRunFiles, _: Asked) -> Fault | None:
 
 def _crash_file(left: PwRunFiles, _: Asked) -> Fault | None:
     """Only a process that is not the first can crash without words in the output; an old CRASH is no news."""
-    if left.crash is None or (left.run is not None and left.run.job_done):
+    if left.crash is None or left.job_done:
         return None
     entry = crash_entry(left.crash)
     if entry is None:
@@ -242,7 +247,7 @@ def _told_by_logs(left: PwRunFiles, _: Asked) -> Fault | None:
 
 def _told_by(left: PwRunFiles, codes: frozenset[int]) -> Fault | None:
     """Ask the logs; pw.x's output comes last, for a batch system's log may be one and the same file."""
-    if left.run is not None and left.run.job_done:
+    if left.job_done:
         return None
     own = (left.run.text,) if left.run else ()
     seen = trouble_in((*left.logs, *own), codes)
@@ -253,7 +258,7 @@ def _told_by(left: PwRunFiles, codes: frozenset[int]) -> Fault | None:
 
 
 def _stopped_by_us(left: PwRunFiles, _: Asked) -> Fault | None:
-    if (left.run is not None and left.run.job_done) or left.record.get("stopped") != "walltime":
+    if left.job_done or left.record.get("stopped") != "walltime":
         return None
     return Fault(101, (Evidence(RECORD, None, "stopped before the allocation ended"),))
 

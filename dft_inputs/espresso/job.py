@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from custodian.custodian import Job
 
+from dft_inputs import memory
 from dft_inputs.causes import SUCCESS, DftError
 from dft_inputs.espresso.continuation import outdir_of, remove
 from dft_inputs.espresso.density import density_of
 from dft_inputs.espresso.diagnose import diagnose_pw
 from dft_inputs.espresso.pw_input import PwInput
 from dft_inputs.espresso.record import CRASH, ERRORS, FAILED, INPUT, OUTPUT, RunRecord
-from dft_inputs.memory import oom_kills
 from dft_inputs.walltime import seconds_left
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class PwProcess(subprocess.Popen):  # type: ignore[type-arg]  # custodian tests 
     def __init__(self, argv: list[str], directory: Path, **kwargs: Any) -> None:
         self._directory = directory
         self._written = False
-        self._oom_kills = oom_kills()
+        self._oom_kills = memory.oom_kills()
         super().__init__(argv, cwd=directory, **kwargs)
 
     def poll(self) -> int | None:
@@ -65,7 +65,7 @@ class PwProcess(subprocess.Popen):  # type: ignore[type-arg]  # custodian tests 
     def _note(self, code: int | None) -> int | None:
         if code is not None and not self._written:
             self._written = True
-            killed = bool(code) and (oom_kills() or 0) > (self._oom_kills or 0)
+            killed = bool(code) and memory.killed_since(self._oom_kills)
             record = replace(RunRecord.read(self._directory), returncode=code, out_of_memory=killed or None)
             record.write(self._directory)
         return code
@@ -125,9 +125,7 @@ class PwJob(Job):  # type: ignore[misc]  # custodian carries no types
             raise DftError(101, f"{left:.0f} s of wall-time are left: too little to start pw.x")
         inp.changed({"control.max_seconds": None if allowed is None else round(allowed, 1)}).write(directory / INPUT)
         pools = record.pools or self.command.pools
-        replace(record, pools=pools, max_seconds=allowed, returncode=None, stopped=None, out_of_memory=None).write(
-            directory
-        )
+        replace(record.before_a_run(), pools=pools, max_seconds=allowed).write(directory)
         (directory / CRASH).unlink(missing_ok=True)
         argv = [*self.command.argv(pools), "-in", INPUT]
         try:

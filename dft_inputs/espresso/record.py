@@ -7,7 +7,7 @@ of importance is kept in memory alone.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
@@ -102,6 +102,10 @@ class RunRecord:
     def comparable(self) -> bool:
         """Whether no correction took the result away from those of its protocol."""
         return all(correction.comparable for correction in self.corrections)
+
+    def before_a_run(self) -> Self:
+        """Give it without what became of the last process."""
+        return replace(self, returncode=None, stopped=None, out_of_memory=None)
 
     @classmethod
     def read(cls, directory: Path) -> Self:

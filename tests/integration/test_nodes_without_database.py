@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 from fireworks import Workflow
-from ports import free_port
 
+from benchmarks.faults.proxy import free_port
 from workflows.runtime import embedded
 from workflows.runtime.store import Store, open_store
 

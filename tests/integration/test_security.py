@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 from modes import open_to_others
-from ports import free_port
 
+from benchmarks.faults.proxy import free_port
 from workflows.runtime import embedded
 from workflows.runtime.store import open_store
 

@@ -13,9 +13,9 @@ import pytest
 import yaml
 from fireworks import Firework, Workflow
 from modes import open_to_others
-from ports import free_port
 from slurm_fixtures import wait_until
 
+from benchmarks.faults.proxy import free_port
 from workflows.runtime.store import open_store
 
 SUPPORT = Path(__file__).parents[1] / "support"

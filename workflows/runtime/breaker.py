@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pymongo import DESCENDING
 
@@ -38,6 +38,9 @@ class _Bad(_Failed):
     cause: Cause
 
 
+_F = TypeVar("_F", bound=_Failed)
+
+
 class Breaker:
     """Counts failures in a row whose cause is the environment (2xx), or that killed their worker at once.
 
@@ -65,8 +68,8 @@ class Breaker:
         light : bool
             Whether it only read and wrote records.
         """
-        self._failed = [one for one in self._failed if light and not one.light]
-        self._clear(light=light)
+        self._failed = _beyond(self._failed, light=light)
+        self._bad = _beyond(self._bad, light=light)
 
     def failed(self, fw_id: int, *, light: bool) -> None:
         """Note that a task has failed; why is asked later, for the database may be away."""
@@ -85,7 +88,7 @@ class Breaker:
             if cause is not None and 200 <= cause.code < 300:
                 self._bad.append(_Bad(one.fw_id, one.light, cause))
             elif cause is not None and cause.code != UPSTREAM:
-                self._clear(light=one.light)
+                self._bad = _beyond(self._bad, light=one.light)
         if len(self._bad) < BAD_IN_A_ROW:
             return None
         for bad in self._bad:
@@ -97,8 +100,10 @@ class Breaker:
         evidence = f"the last {len(self._bad)} tasks on {socket.gethostname()} failed; {last.evidence}"
         return Cause(code=last.code, name=last.name, evidence=evidence)
 
-    def _clear(self, *, light: bool) -> None:
-        self._bad = [bad for bad in self._bad if light and not bad.light]
-
     def _newest(self, fw_id: int, **further: Any) -> dict[str, Any] | None:
         return self.database.attempts.find_one({"fw_id": fw_id, **further}, sort=[("launch_id", DESCENDING)])
+
+
+def _beyond(failures: list[_F], *, light: bool) -> list[_F]:
+    """Give the failures of which the good end of a task says nothing."""
+    return [one for one in failures if light and not one.light]

@@ -129,6 +129,7 @@ class PackedClaims(Claims):
         self.terms = Terms.read(ledger.directory)
         self.looks = Looks(ledger, str(sorted(map(str, query.get("spec._category", {}).get("$in", [])))))
         self._grant: Grant | None = None
+        self._needs = self.terms.kind.task
 
     def claim(self) -> Firework | None:
         """Reserve a firework and take what it needs, if there is one for which there is room and time."""
@@ -162,8 +163,7 @@ class PackedClaims(Claims):
         if grant is None or grant.fw_id != firework.fw_id:
             raise RuntimeError(f"nothing was taken for firework {firework.fw_id}")
         deadline = f"{self.terms.deadline():.0f}"
-        took = self._needs(firework).model_dump_json()
-        environment = {DEADLINE: deadline, "SLURM_JOB_END_TIME": deadline, TOOK: took}
+        environment = {DEADLINE: deadline, "SLURM_JOB_END_TIME": deadline, TOOK: self._needs.model_dump_json()}
         cores = grant.cores if self.ledger.capacity.bound and not grant.whole else ()
         with ExitStack() as held:
             held.callback(self._give_back)
@@ -218,12 +218,12 @@ class PackedClaims(Claims):
 
     def _take(self, firework: Firework) -> Grant | None:
         owner, fw_id = self.launchpad.owner, firework.fw_id
+        self._needs = self._needs_of(firework)
         if self.terms.fw_id is not None:
             return self.ledger.take_all(owner, fw_id)
-        wanted = self._needs(firework)
-        return self.ledger.take(owner, fw_id, wanted.cores, wanted.memory_gb)
+        return self.ledger.take(owner, fw_id, self._needs.cores, self._needs.memory_gb)
 
-    def _needs(self, firework: Firework) -> Needs:
+    def _needs_of(self, firework: Firework) -> Needs:
         """Tell what a firework takes, in whatever job: one of just its size has a little more."""
         try:
             return needs(self.terms.kind, firework.spec)

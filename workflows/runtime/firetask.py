@@ -17,7 +17,7 @@ from jobflow import SETTINGS, Maker, Response, initialize_logger
 from jobflow.core.reference import OnMissing
 from jobflow.managers.fireworks import JobFiretask, flow_to_workflow
 
-from dft_inputs.memory import oom_kills
+from dft_inputs.memory import killed_since, oom_kills
 from workflows.causes import CAUSES, UPSTREAM, CausedError, cause_of
 from workflows.records import Cause
 from workflows.runtime import attempts
@@ -253,7 +253,7 @@ def out_of_memory_if(kills_before: int | None, code: int, evidence: str) -> tupl
     >>> out_of_memory_if(None, 106, "the output ends here")
     (106, 'the output ends here')
     """
-    if code not in _MAYBE_MEMORY or kills_before is None or (oom_kills() or 0) <= kills_before:
+    if code not in _MAYBE_MEMORY or not killed_since(kills_before):
         return code, evidence
     return 102, f"the kernel killed a process of this batch job for its memory meanwhile; {evidence}"
 

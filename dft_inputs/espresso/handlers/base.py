@@ -177,14 +177,8 @@ def apply(failure: Failure, change: Change, handler: str) -> Correction:
     )
     archive(directory)
     inp.write(directory / INPUT)
-    replace(
-        record,
-        corrections=(*record.corrections, correction),
-        pools=change.pools or record.pools,
-        returncode=None,
-        stopped=None,
-        out_of_memory=None,
-    ).write(directory)
+    corrections = (*record.corrections, correction)
+    replace(record.before_a_run(), corrections=corrections, pools=change.pools or record.pools).write(directory)
     return correction
 
 

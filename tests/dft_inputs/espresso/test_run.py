@@ -148,7 +148,7 @@ def test_memory_is_refused_before_the_start(family: Family, tmp_path: Path):
 def test_killed_by_the_kernel_for_memory(family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The kernel's count is a stand-in here; the fault matrix lets a real one grow."""
     counts = iter([3, 4, 4, 4])  # before and after each process of pw.x
-    monkeypatch.setattr("dft_inputs.espresso.job.oom_kills", lambda: next(counts))
+    monkeypatch.setattr("dft_inputs.memory.oom_kills", lambda: next(counts))
     done = run_pw(scf(family), tmp_path, saboteur("kill9:0"))
     assert [(one.code, one.handler) for one in done.corrections] == [(102, "MemoryHandler")]
     assert done.comparable

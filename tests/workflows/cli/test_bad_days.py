@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from ports import free_port
 
+from benchmarks.faults.proxy import free_port
 from workflows.runtime import embedded
 from workflows.spec_file import template
 

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 import psutil
 import pymongo
 import pytest
-from ports import free_port
 from pydantic import SecretStr
 from pymongo.errors import PyMongoError
 
+from benchmarks.faults.proxy import free_port
 from workflows.runtime import embedded
 from workflows.runtime.address import Address, address_in, address_of, split_host_port, write_files
 from workflows.runtime.cluster import Through
