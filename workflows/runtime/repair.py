@@ -240,10 +240,9 @@ class Repairer:
             return [repair]
         # each write is harmless alone and the last one is found again by _unfinished, so a crash in between is, too
         cause = Cause(code=code, name=CAUSES[code].name, evidence=evidence).model_dump()
-        self.launchpad.db.attempts.update_one(
-            {"attempt": f"fw{fw_id}-l{launch_id}", "state": "running"},
-            {"$set": {"state": "failed" if enough else "lost", "ended_at": now(), "cause": cause}},
-        )
+        attempt = f"fw{fw_id}-l{launch_id}"
+        ended = {"$set": {"state": "failed" if enough else "lost", "ended_at": now(), "cause": cause}}
+        self.launchpad.db.attempts.update_one({"attempt": attempt, "state": "running"}, ended)
         if enough:
             done = self._fizzle(launch_id, cause)
             lost = None
@@ -252,6 +251,8 @@ class Repairer:
             lost = launch_id
         if not done:
             return []  # somebody else was quicker, or the result came in after all
+        # a task that ended moments before its process did: nobody has got what it found, so it has not completed
+        self.launchpad.db.attempts.update_one({"attempt": attempt, "state": "completed"}, ended)
         self.launchpad.refresh_without(fw_id, lost, _LOCK_PATIENCE_S)
         return [repair]
 

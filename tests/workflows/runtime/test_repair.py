@@ -22,6 +22,7 @@ from fireworks.core.rocket import Rocket
 from pymongo.monitoring import CommandListener
 
 from workflows.monitor.reconcile import reconcile
+from workflows.runtime import attempts
 from workflows.runtime.identity import ProcessName, is_dead
 from workflows.runtime.launchpad import CampaignLaunchPad
 from workflows.runtime.repair import Repair, Repairer, repair
@@ -400,6 +401,32 @@ def test_a_lost_launch_runs_again_and_its_attempt_is_lost(bench: Bench):
     bench.run_all()
     assert {fw["state"] for fw in db.fireworks.find()} == {"COMPLETED"}
     assert bench.noted()["plan 2"] == 1
+
+
+def test_a_task_whose_process_ends_before_its_launch_does_has_not_completed(bench: Bench):
+    bench.launchpad.add_wf(replacing(bench.notes))
+
+    def dies_after_its_task(launchpad: LaunchPad) -> None:
+        finish = attempts.finish
+
+        def finish_and_die(*args: Any, **kwargs: Any) -> None:
+            finish(*args, **kwargs)
+            os._exit(KILLED)
+
+        attempts.finish = finish_and_die
+        JobRunner(launchpad, bench.launches).run_all()
+
+    assert bench.dying(10_000, dies_after_its_task) == KILLED
+    db = bench.store.database
+    before = db.attempts.find_one()
+    assert before["state"] == "completed"
+    assert [r.kind for r in repair(bench.launchpad, wait=False)] == ["lost"]
+    after = db.attempts.find_one({"attempt": before["attempt"]})
+    assert (after["state"], after["cause"]["code"], after["seconds"]) == ("lost", 106, before["seconds"])
+    bench.run_all()
+    assert {fw["state"] for fw in db.fireworks.find()} == {"COMPLETED"}
+    done = [a["fw_id"] for a in db.attempts.find({"state": "completed"})]
+    assert len(done) == len(set(done))
 
 
 def test_processes_that_claim_at_once_get_different_fireworks(bench: Bench):
