@@ -207,7 +207,7 @@ def _check(scene: Scene, fault: Fault, struck: Struck, outcome: Outcome, calm: d
         time.sleep(_TICK_S)
     problems = outcome.problems
     if left := scene.left():
-        problems.append(f"{left} jobs are not done after {PATIENCE_S:.0f} s")
+        problems.append(f"{left} jobs are not done after {outcome.seconds:.0f} s")
     problems += differences(calm["facts"], facts(database))
     attempts = {a["attempt"]: a for a in database.attempts.find({"launch_id": {"$ne": None}}, {"_id": 0})}
     for name in struck.attempts:

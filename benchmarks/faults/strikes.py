@@ -182,7 +182,11 @@ def _wish(scene: Scene) -> Struck:
 def _starve(scene: Scene) -> Struck:
     for _ in range(_TRIES):
         victim, program, _ = _program(scene)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            program.suspend()  # it must not end while memory is taken, which takes seconds on a busy machine
         hog = subprocess.run([sys.executable, "-m", "benchmarks.faults.hog", str(program.pid)], cwd=ROOT, check=False)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            program.resume()
         if hog.returncode == 0:
             what = f"no memory is left for pw.x {program.pid} of {victim['attempt']}"
             return Struck(what, (victim["attempt"],))
