@@ -133,14 +133,14 @@ def decorations(max_atoms: int) -> Mapping[tuple[str, str], Decoration]:
         slots = tuple(sorted(set(symbols)))
         sites = tuple(tuple(i for i, s in enumerate(symbols) if s == slot) for slot in slots)
         whole = Decoration(prototype.tag, "", prototype.structure, prototype.spacegroup, slots, sites)
-        for decoration in (whole, *_splits(whole)):
+        for decoration in (whole, *splits(whole)):
             if len(decoration.slots) <= len(STAND_INS):
                 found[decoration.tag, decoration.label] = decoration
     return found
 
 
-def _splits(whole: Decoration) -> Iterator[Decoration]:
-    """Yield the decorations with one species split over its orbits, equivalent ones once."""
+def splits(whole: Decoration) -> Iterator[Decoration]:
+    """Yield the decorations with one slot split over its orbits in two, equivalent ones once."""
     if len(whole.slots) >= len(STAND_INS):
         return
     structure = whole.structure
@@ -163,7 +163,7 @@ def _splits(whole: Decoration) -> Iterator[Decoration]:
                 tuple(i for i in whole.sites[number] if orbit[i] in second),
             )
             split = whole._replace(
-                label=f"{slot}:{mask}",
+                label=f"{whole.label};{slot}:{mask}".removeprefix(";"),
                 slots=(*whole.slots[:number], f"{slot}.1", f"{slot}.2", *whole.slots[number + 1 :]),
                 sites=(*whole.sites[:number], *parts, *whole.sites[number + 1 :]),
             )

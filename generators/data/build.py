@@ -1,0 +1,252 @@
+"""Build the training set: propose, relax and label in processes, keep every label as it comes, then assemble.
+
+A build is a folder. ``labels.jsonl`` gets a line for every finished proposal, so a build that was interrupted goes on;
+``elements.json`` holds the reference energies; ``crystals.extxyz.gz`` and ``crystals.card.json`` are the result.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from collections import Counter
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pymatgen.core import Structure
+
+from generators.crystals.symmetry import prototype_key, skeleton
+from generators.data.dataset import Dataset, Entry
+from generators.data.gate import Rejected, sift
+from generators.data.labels import (
+    FMAX_EV_PER_ANGSTROM,
+    MAX_STEPS,
+    MAX_STRESS_GPA,
+    VOLUME_STRAIN,
+    Label,
+    element_energies,
+    formation_energy,
+    label_all,
+)
+from generators.data.proposals import MAX_ATOMS, Amounts, Proposal, elements, proposals
+from generators.relaxer import DEFAULT_MODEL, relaxer_version
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+CHUNK = 32
+"""Proposals that a process takes at a time."""
+MAX_VOLUME_CHANGE = 1.5
+"""A crystal whose volume grew by more than this has fallen apart."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a build stands."""
+
+    labelled: int
+    total: int
+    seconds: float
+
+
+def build(
+    folder: Path,
+    amounts: Amounts,
+    *,
+    seed: int = 0,
+    processes: int = 1,
+    model: str = DEFAULT_MODEL,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> tuple[Dataset, list[Rejected]]:
+    """Build the training set in a folder, going on where an earlier run stopped.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Made if missing; belongs to one set of options, which ``build.json`` keeps.
+    amounts : Amounts
+    seed : int
+    processes : int
+    model : str
+        Relaxes and labels.
+    on_progress : callable, optional
+
+    Returns
+    -------
+    dataset : Dataset
+    rejected : list of Rejected
+
+    Raises
+    ------
+    ValueError
+        If the folder holds a build with other options.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    options = {"amounts": asdict(amounts), "seed": seed, "model": model, "format": 1}
+    _claim(folder, options)
+    begin = time.perf_counter()
+    wanted = _proposals(folder, amounts, seed)
+    energies = _elements(folder, model)
+    path = folder / "labels.jsonl"
+    done = {label.label: label for label in read_labels(path)}
+    missing = [p for p in wanted if p.label not in done]
+    with path.open("a") as log:
+        for label in _label(missing, processes, model):
+            done[label.label] = label
+            log.write(json.dumps(label.as_dict()) + "\n")
+            log.flush()
+            if on_progress is not None:
+                on_progress(Progress(len(done), len(wanted), time.perf_counter() - begin))
+    dataset, rejected = assemble(wanted, done, energies)
+    dataset.write(folder / "crystals.extxyz.gz")
+    card = card_of(dataset, rejected, options, model)
+    (folder / "crystals.card.json").write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
+    return dataset, rejected
+
+
+def read_labels(path: Path) -> Iterator[Label]:
+    """Read the labels of a build; a line that a kill cut off is left out."""
+    if not path.exists():
+        return
+    for line in path.read_text().splitlines():
+        try:
+            yield Label(**json.loads(line))
+        except (json.JSONDecodeError, TypeError):
+            continue
+
+
+def assemble(
+    wanted: list[Proposal], done: dict[str, Label], energies: dict[str, float]
+) -> tuple[Dataset, list[Rejected]]:
+    """Turn labels into a data set: what relaxed, stayed whole, and is no duplicate."""
+    entries: list[Entry] = []
+    rejected: list[Rejected] = []
+    for proposal in wanted:
+        label = done[proposal.label]
+        reason = _unfit(label)
+        if reason is not None or label.structure is None or label.energy_ev_per_atom is None:
+            rejected.append(Rejected(proposal.label, reason or "it has no energy"))
+            continue
+        structure = Structure.from_dict(label.structure).get_primitive_structure()
+        formation = formation_energy(structure, label.energy_ev_per_atom, energies)
+        properties = {} if formation is None else {"formation_energy": formation}
+        if label.bulk_modulus_gpa is not None:
+            properties["bulk_modulus"] = label.bulk_modulus_gpa
+        try:
+            key = prototype_key(structure)
+        except ValueError as error:
+            rejected.append(Rejected(proposal.label, str(error)))
+            continue
+        entries.append(Entry(proposal.label, structure, key, proposal.label, label.energy_ev_per_atom, properties))
+    dataset, more = sift(entries, "nucleate", MAX_ATOMS)
+    return dataset, rejected + more
+
+
+def card_of(dataset: Dataset, rejected: list[Rejected], options: dict[str, Any], model: str) -> dict[str, Any]:
+    """Describe a data set: counts, protocol, what it does not hold."""
+    kinds = Counter(e.source.partition(" ")[0] for e in dataset.entries)
+    sizes = Counter(len(e.structure.composition.elements) for e in dataset.entries)
+    atoms = Counter(len(e.structure) for e in dataset.entries)
+    reasons = Counter(_short(r.reason) for r in rejected)
+    return {
+        "name": dataset.name,
+        "crystals": len(dataset),
+        "by_kind": dict(sorted(kinds.items())),
+        "by_elements": {str(k): v for k, v in sorted(sizes.items())},
+        "by_atoms": {str(k): v for k, v in sorted(atoms.items())},
+        "elements": list(dataset.elements()),
+        "prototypes": len({e.prototype for e in dataset.entries}),
+        "skeletons": len({skeleton(e.structure) for e in dataset.entries}),
+        "bulk_moduli": sum("bulk_modulus" in e.properties for e in dataset.entries),
+        "rejected": dict(reasons.most_common()),
+        "options": options,
+        "relaxer": relaxer_version(model),
+        "protocol": {
+            "fmax_ev_per_angstrom": FMAX_EV_PER_ANGSTROM,
+            "max_stress_gpa": MAX_STRESS_GPA,
+            "max_steps": MAX_STEPS,
+            "volume_strain": VOLUME_STRAIN,
+        },
+        "known_failings": [
+            "energies and structures are a force field's (CHGNet), not DFT's",
+            "elemental references are one structure an element, sulfur's has one atom: sulfides look too stable",
+            "bulk moduli are taken with clamped ions: an upper bound where symmetry does not hold the atoms",
+            "no magnetism, no molecules beyond those of the prototypes, at most 8 atoms",
+        ],
+    }
+
+
+def _unfit(label: Label) -> str | None:
+    if label.error is not None:
+        return label.error
+    if not label.converged:
+        return "did not converge"
+    if label.volume_change is not None and label.volume_change > MAX_VOLUME_CHANGE:
+        return f"fell apart: its volume grew by {100 * label.volume_change:.0f} %"
+    return None
+
+
+def _short(reason: str) -> str:
+    for sign in ("did not converge", "fell apart", "same crystal", "atoms", "isolated", "volume", "cell"):
+        if sign in reason:
+            return sign
+    return "other"
+
+
+def _claim(folder: Path, options: dict[str, Any]) -> None:
+    path = folder / "build.json"
+    if path.exists():
+        stored = json.loads(path.read_text())
+        if stored != options:
+            raise ValueError(f"{folder} holds a build with other options ({path.name}); choose another folder")
+    path.write_text(json.dumps(options, indent=1, sort_keys=True) + "\n")
+
+
+def _proposals(folder: Path, amounts: Amounts, seed: int) -> list[Proposal]:
+    """Make the proposals once: judging which substitutions are neutral and fit takes minutes."""
+    path = folder / "proposals.json"
+    if path.exists():
+        return [Proposal(label, kind, Structure.from_dict(s)) for label, kind, s in json.loads(path.read_text())]
+    made = list(proposals(amounts, seed))
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps([[p.label, p.kind, p.structure.as_dict()] for p in made]))
+    part.replace(path)
+    return made
+
+
+def _elements(folder: Path, model: str) -> dict[str, float]:
+    path = folder / "elements.json"
+    if path.exists():
+        return {str(k): float(v) for k, v in json.loads(path.read_text()).items()}
+    energies = {k: round(v, 6) for k, v in element_energies(elements(), model).items()}
+    path.write_text(json.dumps(energies, indent=1, sort_keys=True) + "\n")
+    return energies
+
+
+def _label(missing: list[Proposal], processes: int, model: str) -> Iterator[Label]:
+    chunks = [missing[i : i + CHUNK] for i in range(0, len(missing), CHUNK)]
+    if processes == 1:
+        for chunk in chunks:
+            yield from _chunk([p.label for p in chunk], [p.structure for p in chunk], model)
+        return
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        waiting: set[Future[list[Label]]] = set()
+        queue = iter(chunks)
+        while True:
+            while len(waiting) < 2 * processes and (chunk := next(queue, None)) is not None:
+                waiting.add(pool.submit(_chunk, [p.label for p in chunk], [p.structure for p in chunk], model))
+            if not waiting:
+                return
+            finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in finished:
+                yield from future.result()
+
+
+def _chunk(labels: list[str], structures: list[Structure], model: str) -> list[Label]:
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore")
+    return label_all(labels, structures, model=model)

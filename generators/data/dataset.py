@@ -1,0 +1,222 @@
+"""A data set: labelled crystals in one extxyz file, with splits that never part relatives.
+
+A crystal's relatives are those of its prototype (:func:`generators.crystals.symmetry.prototype_key`) or of its chemical
+system. A split by rows would put the same prototype with a neighbouring element on both sides and flatter every model.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.resources import files
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+from ase.io import read as ase_read
+from ase.io import write as ase_write
+from pymatgen.core import Structure
+from pymatgen.io.ase import AseAtomsAdaptor
+
+from generators.base import derive_seed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+PROPERTY_UNITS = {
+    "formation_energy": "eV/atom",
+    "bulk_modulus": "GPa",
+    "band_gap": "eV",
+    "heat_of_formation": "eV/atom",
+    "energy_above_hull": "eV/atom",
+}
+"""Properties a data set may carry, and the one unit each is kept in."""
+
+SplitBy = Literal["prototype", "chemistry"]
+SHARES = (0.9, 0.05, 0.05)
+"""Shares of training, validation and test part, counted in crystals; a group of relatives stays whole."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One crystal of a data set.
+
+    Parameters
+    ----------
+    label : str
+        Unique in its data set.
+    structure : pymatgen.core.Structure
+        Ordered, primitive; relaxed where the data set says so.
+    prototype : str
+        Groups crystals of one prototype.
+    source : str
+        Where it comes from, e.g. ``exchange aflow/...``.
+    energy_ev_per_atom : float or None
+        Total energy by the model that labelled it.
+    properties : dict of str to float
+        In the units of :data:`PROPERTY_UNITS`.
+    """
+
+    label: str
+    structure: Structure
+    prototype: str
+    source: str = ""
+    energy_ev_per_atom: float | None = None
+    properties: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def chemistry(self) -> str:
+        """Chemical system, e.g. ``Al-Mg-O``."""
+        return str(self.structure.composition.chemical_system)
+
+
+class Splits(NamedTuple):
+    """Three parts without relatives in common."""
+
+    training: Dataset
+    validation: Dataset
+    test: Dataset
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled crystals; iterating gives the bare structures, so that every generator can be fitted to it.
+
+    Parameters
+    ----------
+    name : str
+    entries : tuple of Entry
+    """
+
+    name: str
+    entries: tuple[Entry, ...]
+
+    def __iter__(self) -> Iterator[Structure]:
+        return (entry.structure for entry in self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @classmethod
+    def of(cls, structures: Iterable[Structure], name: str = "structures") -> Dataset:
+        """Wrap bare structures, which have no labels; a data set is returned as it is."""
+        if isinstance(structures, Dataset):
+            return structures
+        # spglib is asked here and not by whoever only reads a data set
+        from generators.crystals.symmetry import prototype_key  # noqa: PLC0415 - see above
+
+        return cls(
+            name,
+            tuple(
+                Entry(f"{name}-{i:05d}", structure, prototype_key(structure)) for i, structure in enumerate(structures)
+            ),
+        )
+
+    def elements(self) -> tuple[str, ...]:
+        """List the elements that occur, sorted."""
+        return tuple(sorted({e.symbol for s in self for e in s.composition.elements}))
+
+    def split(self, by: SplitBy = "prototype", shares: Sequence[float] = SHARES, seed: int = 0) -> Splits:
+        """Divide into training, validation and test part; relatives stay together.
+
+        Parameters
+        ----------
+        by : {"prototype", "chemistry"}
+        shares : sequence of three floats
+            Of crystals; they need not add up to one.
+        seed : int
+            A group's place depends on its name and this alone: crystals added later don't move the others.
+
+        Returns
+        -------
+        Splits
+        """
+        total = float(sum(shares))
+        edges = np.cumsum([share / total for share in shares])
+        parts: tuple[list[Entry], ...] = ([], [], [])
+        for entry in self.entries:
+            group = entry.prototype if by == "prototype" else entry.chemistry
+            place = derive_seed(seed, by, group) / 2**63
+            parts[min(2, int(np.searchsorted(edges, place, side="right")))].append(entry)
+        names = ("training", "validation", "test")
+        return Splits(
+            *(Dataset(f"{self.name}/{by}/{name}", tuple(part)) for name, part in zip(names, parts, strict=True))
+        )
+
+    def write(self, path: Path) -> None:
+        """Write extended XYZ, gzipped if the name ends in ``.gz``; the same data set gives the same bytes."""
+        text = io.StringIO()
+        for entry in self.entries:
+            atoms = AseAtomsAdaptor.get_atoms(entry.structure, msonable=False)
+            atoms.calc = None
+            atoms.info = {"label": entry.label, "prototype": entry.prototype, "source": entry.source}
+            if entry.energy_ev_per_atom is not None:
+                atoms.info["energy_per_atom"] = round(entry.energy_ev_per_atom, 6)
+            for name in sorted(entry.properties):
+                atoms.info[name] = round(entry.properties[name], 5)
+            ase_write(text, atoms, format="extxyz", columns=["symbols", "positions"])
+        data = text.getvalue().encode()
+        if path.suffix == ".gz":
+            data = gzip.compress(data, compresslevel=9, mtime=0)
+        temporary = path.with_name(path.name + ".part")
+        temporary.write_bytes(data)
+        temporary.replace(path)
+
+    @classmethod
+    def read(cls, path: Path, name: str | None = None) -> Dataset:
+        """Read what :meth:`write` wrote.
+
+        Raises
+        ------
+        ValueError
+            If the file is no such data set; the message names the file and what is wrong.
+        FileNotFoundError
+        """
+        raw = path.read_bytes()
+        try:
+            text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
+            frames = ase_read(io.StringIO(text), index=":", format="extxyz")
+        except Exception as error:
+            raise ValueError(f"{path}: can't be read as extended XYZ: {error}") from error
+        return cls(name or path.name.partition(".")[0], tuple(_entry(path, i, atoms) for i, atoms in enumerate(frames)))
+
+
+def shipped() -> Dataset:
+    """Load the data set that ships with this package; a process reads it once."""
+    return _shipped()
+
+
+def shipped_card() -> dict[str, Any]:
+    """Give the card of the data set that ships: counts, protocol, known failings."""
+    card: dict[str, Any] = json.loads(files("generators.data").joinpath("crystals.card.json").read_text())
+    return card
+
+
+@lru_cache(maxsize=1)
+def _shipped() -> Dataset:
+    return Dataset.read(Path(str(files("generators.data").joinpath("crystals.extxyz.gz"))), "nucleate")
+
+
+def _entry(path: Path, number: int, atoms: Any) -> Entry:
+    info = atoms.info
+    if "label" not in info or "prototype" not in info:
+        raise ValueError(
+            f"{path}: frame {number + 1} has no label and prototype; `nucleate data add` reads other files"
+        )
+    properties = {name: float(info[name]) for name in PROPERTY_UNITS if name in info and isfinite(float(info[name]))}
+    bare = Structure(
+        atoms.cell.array, atoms.get_chemical_symbols(), atoms.get_scaled_positions(wrap=True), to_unit_cell=True
+    )
+    energy = info.get("energy_per_atom")
+    return Entry(
+        label=str(info["label"]),
+        structure=bare,
+        prototype=str(info["prototype"]),
+        source=str(info.get("source", "")),
+        energy_ev_per_atom=None if energy is None else float(energy),
+        properties=properties,
+    )
