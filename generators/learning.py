@@ -206,7 +206,7 @@ def _epoch(
         try:
             optimizer.zero_grad()
             value = loss(rows, rng)
-            value.backward()  # type: ignore[no-untyped-call]
+            value.backward()
         except (MemoryError, RuntimeError) as error:
             if not _is_memory(error) or standing.batch_size == 1:
                 raise

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from collections import Counter
+from collections import Counter, deque
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -235,9 +235,10 @@ def _label(missing: list[Proposal], processes: int, model: str) -> Iterator[Labe
         return
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         waiting: set[Future[list[Label]]] = set()
-        queue = iter(chunks)
+        queue = deque(chunks)
         while True:
-            while len(waiting) < 2 * processes and (chunk := next(queue, None)) is not None:
+            while queue and len(waiting) < 2 * processes:
+                chunk = queue.popleft()
                 waiting.add(pool.submit(_chunk, [p.label for p in chunk], [p.structure for p in chunk], model))
             if not waiting:
                 return

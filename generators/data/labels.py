@@ -102,10 +102,10 @@ def label_all(
         batch_size=BATCH,
         on_result=count,
     )
-    moduli: dict[int, float] = {}
+    moduli: dict[int, float | None] = {}
     if bulk_moduli:
-        fit = [r.index for r in relaxed if r.structure is not None and r.converged]
-        moduli = dict(zip(fit, bulk_moduli_of([relaxed[i].structure for i in fit], model), strict=True))  # type: ignore[misc, list-item]
+        fit = {r.index: r.structure for r in relaxed if r.structure is not None and r.converged}
+        moduli = dict(zip(fit, bulk_moduli_of(list(fit.values()), model), strict=True))
     return [
         Label(
             label=label,
@@ -173,4 +173,4 @@ def formation_energy(structure: Structure, energy_ev_per_atom: float, elements: 
     if any(symbol not in elements for symbol in amounts):
         return None
     total = sum(amounts.values())
-    return energy_ev_per_atom - sum(elements[symbol] * n for symbol, n in amounts.items()) / total
+    return float(energy_ev_per_atom - sum(elements[symbol] * n for symbol, n in amounts.items()) / total)
