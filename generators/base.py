@@ -125,6 +125,8 @@ class Labelled:
         Measured properties in the units of the campaign's targets.
     cause : int or None
         Numbered cause of a failure.
+    screened_above_hull_ev_per_atom : float or None
+        By the screening model, for what was pre-relaxed, verified or not.
     """
 
     candidate: str
@@ -137,6 +139,7 @@ class Labelled:
     hit: bool | None = None
     properties: dict[str, float] = field(default_factory=dict)
     cause: int | None = None
+    screened_above_hull_ev_per_atom: float | None = None
 
 
 @dataclass(frozen=True)

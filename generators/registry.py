@@ -34,6 +34,11 @@ class Entry:
 
 ENTRIES = (
     Entry(
+        "symmetric",
+        "generators.symmetric:Symmetric",
+        "trained, symmetric by design: skeleton and elements first, then geometry; learns from every verdict",
+    ),
+    Entry(
         "ion_exchange",
         "generators.ion_exchange:IonExchange",
         "charge-balanced substitution into known prototypes; learns which substitutions and prototypes held",

@@ -1,0 +1,292 @@
+"""The table to choose from: for one condition, decorated skeletons with what the networks forecast of each.
+
+Rows are drawn from every skeleton that fits, seen ones and ones never seen. A first geometry of each is judged by the
+forecast networks; the forecast energies of all rows together with the training set's make a hull of their own, which
+gives every row a forecast distance to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from ase.data import atomic_numbers
+from scipy.optimize import linprog
+
+from generators.base import derive_seed
+from generators.symmetric.assignments import Row, assignments
+from generators.symmetric.forecast import pack
+from generators.symmetric.geometry import draw
+from generators.symmetric.tables import conventional_volume, tabulate
+from generators.symmetric.wyckoff import Atoms, Description, Orbit, atoms_of, free_columns
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from generators.base import Condition
+    from generators.symmetric.forecast import Forecast
+    from generators.symmetric.geometry import Densities
+    from generators.symmetric.model import Model
+    from generators.symmetric.skeletons import Skeleton
+
+    Floats = NDArray[np.float64]
+
+SEEN_ROWS, UNSEEN_ROWS = 4000, 1200
+"""Rows of an arena, from skeletons of the training set and from new ones."""
+FEW = 60
+"""Most rows of one skeleton to begin with; where few skeletons fit, each may have more."""
+FIRST_LOOKS = 2
+"""Geometries drawn of each row for its forecast; the one of lower energy counts."""
+COOL = 0.5
+"""Temperature of those draws: near the middle of what the network expects."""
+PESSIMISM = 0.5
+"""Standard deviations by which forecast competitors are taken to be less stable than forecast: the lowest of many noisy
+numbers is too low."""
+
+
+class Drawn(NamedTuple):
+    """Geometries of rows: description and atoms, None where the cell or an orbit makes no sense."""
+
+    descriptions: list[Description]
+    atoms: list[Atoms | None]
+
+
+@dataclass(frozen=True)
+class Arena:
+    """The table of one condition.
+
+    Parameters
+    ----------
+    rows : tuple of Row
+    prior : ndarray, shape (n,)
+        Log probability of each row's skeleton, shared evenly by its rows.
+    unseen : ndarray of bool, shape (n,)
+        Whether the skeleton is in no training crystal.
+    known : ndarray of bool, shape (n,)
+        Whether the row is a training crystal.
+    outlook : Forecast
+        NaN where no geometry made sense.
+    above_hull : ndarray, shape (n,)
+        Forecast energy above the hull of forecasts, eV/atom; NaN without an energy.
+    hull : Hull
+    """
+
+    rows: tuple[Row, ...]
+    prior: Floats
+    unseen: NDArray[np.bool_]
+    known: NDArray[np.bool_]
+    outlook: Forecast
+    above_hull: Floats
+    hull: Hull
+
+    @cached_property
+    def position(self) -> dict[str, int]:
+        """Index of each row by its key."""
+        return {row.key: i for i, row in enumerate(self.rows)}
+
+
+def make_arena(model: Model, condition: Condition) -> Arena:
+    """Enumerate, draw, forecast; the same condition gives the same arena.
+
+    Raises
+    ------
+    ValueError
+        If no row meets the condition.
+    """
+    pools = []
+    for unseen, skeletons, total in (
+        (False, model.seen_skeletons(condition.max_atoms), SEEN_ROWS),
+        (True, model.new_skeletons(condition.max_atoms), UNSEEN_ROWS),
+    ):
+        pools.append(_fill(model, skeletons, condition, total, unseen))
+    rows = tuple(row for rows, _, _ in pools for row in rows)
+    if not rows:
+        raise ValueError(
+            f"symmetric: no crystal of {len(condition.chemical_systems)} chemical systems "
+            f"({'-'.join(condition.chemical_systems[0])}, ...) with {condition.min_elements} to "
+            f"{condition.max_elements} elements in at most {condition.max_atoms} atoms keeps the neutrality rule "
+            f"{condition.neutrality!r}"
+        )
+    prior = np.concatenate([p for _, p, _ in pools])
+    unseen_rows = np.concatenate([np.full(len(rows), u) for rows, _, u in pools])
+    outlook = look(model, rows, seed=0, temperature=COOL, draws=FIRST_LOOKS)
+    hull = Hull.of(model, condition, rows, outlook)
+    known = np.array([row.key in model.known_rows for row in rows])
+    return Arena(rows, prior, unseen_rows, known, outlook, hull.above(rows, outlook.mean), hull)
+
+
+def _fill(
+    model: Model, skeletons: Sequence[Skeleton], condition: Condition, total: int, unseen: bool
+) -> tuple[list[Row], Floats, bool]:
+    """Give each skeleton its rows, the likelier ones more, until the table is full or there are no more."""
+    fitting = []
+    for skeleton in skeletons:
+        rows = assignments(skeleton, condition, limit=total)
+        if rows:
+            fitting.append((skeleton, rows))
+    limit = FEW
+    while limit < total and sum(min(limit, len(rows)) for _, rows in fitting) < total:
+        if all(len(rows) <= limit for _, rows in fitting):
+            break
+        limit = int(limit * 1.5)
+    chosen: list[Row] = []
+    prior: list[float] = []
+    for skeleton, rows in fitting:
+        rng = np.random.default_rng(derive_seed("arena", skeleton.key))
+        kept = rows if len(rows) <= limit else [rows[i] for i in sorted(rng.choice(len(rows), limit, replace=False))]
+        chosen += kept
+        prior += [model.log_skeleton(skeleton) - float(np.log(len(kept)))] * len(kept)
+    if len(chosen) > total:
+        rng = np.random.default_rng(derive_seed("arena", total))
+        keep = sorted(rng.choice(len(chosen), total, replace=False))
+        chosen, prior = [chosen[i] for i in keep], [prior[i] for i in keep]
+    return chosen, np.array(prior), unseen
+
+
+def densities_of(model: Model, rows: Sequence[Row]) -> Densities:
+    """Ask the geometry network about rows."""
+    bare = [bare_description(row) for row in rows]
+    with torch.no_grad():
+        found: Densities = model.geometry(tabulate(bare))
+    return found
+
+
+def bare_description(row: Row) -> Description:
+    """Describe a row that has no geometry yet."""
+    number = row.skeleton.number
+    orbits = tuple(
+        Orbit(letter, element, (0.0,) * len(free_columns(number, letter)))
+        for letter, element in zip(row.skeleton.letters, row.elements, strict=True)
+    )
+    return Description(number, orbits, (0.0,) * 5, 0.0)
+
+
+def draw_rows(densities: Densities, rows: Sequence[Row], rngs: list[np.random.Generator], temperature: float) -> Drawn:
+    """Draw a geometry of each row."""
+    geometry = draw(densities, rngs, temperature)
+    descriptions: list[Description] = []
+    atoms: list[Atoms | None] = []
+    for k, row in enumerate(rows):
+        bare = bare_description(row)
+        orbits = tuple(
+            orbit._replace(free=tuple(float(geometry.free[k, i, c]) for c in free_columns(bare.number, orbit.letter)))
+            for i, orbit in enumerate(bare.orbits)
+        )
+        volume = conventional_volume(bare) * float(np.exp(np.clip(geometry.expansion[k], -1.0, 1.5)))
+        description = Description(bare.number, orbits, tuple(float(x) for x in geometry.shape[k]), volume)
+        descriptions.append(description)
+        try:
+            atoms.append(atoms_of(description))
+        except ValueError:
+            atoms.append(None)
+    return Drawn(descriptions, atoms)
+
+
+def judge(model: Model, rows: Sequence[Row], atoms: Sequence[Atoms | None]) -> Forecast:
+    """Forecast drawn geometries; NaN where there is none."""
+    good = [k for k, a in enumerate(atoms) if a is not None]
+    p, width = len(model.properties), model.width
+    mean, std = np.full((len(rows), p), np.nan), np.full((len(rows), p), np.nan)
+    embedding = np.zeros((len(rows), width))
+    if good:
+        there = [(rows[k], a) for k in good if (a := atoms[k]) is not None]
+        packed = pack(
+            [np.array([atomic_numbers[row.elements[i]] for i in a.orbit]) for row, a in there],
+            [a.lattice for _, a in there],
+            [a.places for _, a in there],
+        )
+        found = model.forecast(packed)
+        mean[good], std[good], embedding[good] = found.mean, found.std, found.embedding
+    return type(found)(mean, std, embedding) if good else model.nothing(len(rows))
+
+
+def look(model: Model, rows: Sequence[Row], seed: int, temperature: float, draws: int) -> Forecast:
+    """Forecast rows from the best of a few drawn geometries each."""
+    densities = densities_of(model, rows)
+    best: Forecast | None = None
+    for turn in range(draws):
+        rngs = [np.random.default_rng(derive_seed(seed, "look", turn, row.key)) for row in rows]
+        found = judge(model, rows, draw_rows(densities, rows, rngs, temperature).atoms)
+        best = found if best is None else better(model, best, found)
+    assert best is not None  # noqa: S101 - draws is at least one
+    return best
+
+
+def better(model: Model, a: Forecast, b: Forecast) -> Forecast:
+    """Of two forecasts of the same rows, take row by row the one of lower energy."""
+    column = model.energy_column
+    if column is None:
+        take = np.isnan(a.mean).any(axis=1) & ~np.isnan(b.mean).any(axis=1)
+    else:
+        take = np.nan_to_num(b.mean[:, column], nan=np.inf) < np.nan_to_num(a.mean[:, column], nan=np.inf)
+    return type(a)(*(np.where(take[:, None], y, x) for x, y in zip(a, b, strict=True)))
+
+
+@dataclass(frozen=True)
+class Hull:
+    """Lower convex hull of formation energies: forecast rows, training crystals, elements at zero.
+
+    Parameters
+    ----------
+    elements : tuple of str
+    fractions : ndarray, shape (m, len(elements))
+    energies : ndarray, shape (m,)
+        eV/atom, the lowest of each composition.
+    column : int or None
+        Of the energy among the properties.
+    """
+
+    elements: tuple[str, ...]
+    fractions: Floats
+    energies: Floats
+    column: int | None
+
+    @classmethod
+    def of(cls, model: Model, condition: Condition, rows: Sequence[Row], outlook: Forecast) -> Hull:
+        """Gather the lowest energy of every composition."""
+        elements = tuple(sorted({e for system in condition.chemical_systems for e in system}))
+        column = model.energy_column
+        lowest: dict[tuple[float, ...], float] = {
+            tuple(float(i == j) for j in range(len(elements))): 0.0 for i in range(len(elements))
+        }
+        if column is not None:
+            inside = set(elements)
+            entries = [(a, e) for a, e in model.training_energies if set(a) <= inside]
+            pessimistic = outlook.mean[:, column] + PESSIMISM * outlook.std[:, column]
+            entries += [(row.amounts, float(e)) for row, e in zip(rows, pessimistic, strict=True) if np.isfinite(e)]
+            for amounts, energy in entries:
+                total = sum(amounts.values())
+                key = tuple(round(amounts.get(e, 0) / total, 6) for e in elements)
+                lowest[key] = min(lowest.get(key, np.inf), energy)
+        keys = sorted(lowest)
+        return cls(elements, np.array(keys), np.array([lowest[k] for k in keys]), column)
+
+    def above(self, rows: Sequence[Row], mean: Floats) -> Floats:
+        """Energies above the hull, eV/atom, shape (n,); NaN where there is no energy."""
+        if self.column is None:
+            return np.full(len(rows), np.nan)
+        ground: dict[tuple[float, ...], float] = {}
+        found = np.full(len(rows), np.nan)
+        for k, row in enumerate(rows):
+            if not np.isfinite(mean[k, self.column]):
+                continue
+            amounts = row.amounts
+            total = sum(amounts.values())
+            key = tuple(round(amounts.get(e, 0) / total, 6) for e in self.elements)
+            if key not in ground:
+                ground[key] = self._ground(np.array(key))
+            found[k] = mean[k, self.column] - ground[key]
+        return found
+
+    def _ground(self, fractions: Floats) -> float:
+        """Energy of the hull at a composition: the least over all mixtures (a linear programme)."""
+        inside = np.flatnonzero((self.fractions[:, fractions == 0] == 0).all(axis=1))
+        there = fractions > 0
+        matrix = self.fractions[inside][:, there].T
+        solved = linprog(self.energies[inside], A_eq=matrix, b_eq=fractions[there], bounds=(0, None), method="highs")
+        return float(solved.fun) if solved.success else 0.0

@@ -1,0 +1,265 @@
+"""Which rows are proposed: probability of a hit, by the networks' forecast and what verdicts corrected of it.
+
+Verdicts do not move the networks: a Gaussian process learns what the networks got wrong (the residual), so a few dozen
+verdicts correct a forecast near them and leave it alone far away. How far the choice may move from one update to the
+next is limited in Kullback-Leibler divergence.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from scipy.special import log_ndtr, logsumexp
+
+from generators.surrogate import Surrogate
+from generators.symmetric.arena import COOL, FIRST_LOOKS, look
+from generators.symmetric.assignments import Row
+from generators.symmetric.forecast import LOGARITHMIC
+from generators.symmetric.memory import Memory
+from generators.symmetric.skeletons import Skeleton
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from generators.base import Bounds, Condition
+    from generators.symmetric.arena import Arena
+    from generators.symmetric.memory import Lesson
+    from generators.symmetric.model import Model
+
+    Floats = NDArray[np.float64]
+
+STABLE_EV_PER_ATOM = 0.1
+"""Distance to the hull that counts as stable, as campaigns have it by default."""
+HULL_STD_EV_PER_ATOM = 0.05
+"""Uncertainty of the forecast hull itself."""
+KNOWN_FACTOR = 0.01
+"""Weight of a row that is a training crystal or was met as a known one: it can't be novel."""
+SKELETON_POWER = 0.5
+"""Power of the skeletons' probability: the training set's frequencies say what was built, not what is good."""
+RESIDUAL_STD_EV_PER_ATOM, RESIDUAL_NOISE_EV_PER_ATOM = 0.25, 0.06
+RESIDUAL_STD_LOG, RESIDUAL_NOISE_LOG = 0.3, 0.08
+COMPONENTS = 8
+"""Principal components of the networks' embedding that tell the Gaussian process which rows are alike."""
+COMPOSITION_SCALE = 3.0
+
+
+class Outlook(NamedTuple):
+    """What is expected of each row: distance to the hull and properties, with standard deviations.
+
+    Parameters
+    ----------
+    above_hull, above_hull_std : ndarray, shape (n,)
+        eV/atom.
+    properties : dict of str to (ndarray, ndarray)
+        Means and standard deviations, logarithms where properties are logarithmic.
+    """
+
+    above_hull: Floats
+    above_hull_std: Floats
+    properties: dict[str, tuple[Floats, Floats]]
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """How forecasts become weights.
+
+    Parameters
+    ----------
+    sharpness : float
+        Power of the probability of a hit.
+    targeting : {"conditioning", "best_of_k", "off"}
+        Whether property targets weigh on the choice of rows, or only choose among k rows drawn without, or not at all.
+    """
+
+    sharpness: float = 1.5
+    targeting: str = "conditioning"
+
+
+def outlook_of(model: Model, arena: Arena, memory: Memory) -> Outlook:
+    """Expect what the networks forecast, corrected by lessons."""
+    energy = model.energy_column
+    raw_std = arena.outlook.std[:, energy] if energy is not None else np.full(len(arena.rows), np.nan)
+    hull, hull_std = arena.above_hull.copy(), np.hypot(raw_std, HULL_STD_EV_PER_ATOM)
+    columns = {
+        name: (arena.outlook.mean[:, k].copy(), arena.outlook.std[:, k].copy())
+        for k, name in enumerate(model.properties)
+    }
+    if not memory.lessons or memory.trust == 0:
+        return Outlook(hull, hull_std, columns)
+    taught = _Taught.of(model, arena, memory)
+    if taught is None:
+        return Outlook(hull, hull_std, columns)
+    known = [(i, one) for i, one in enumerate(taught.lessons) if one.above_hull_ev_per_atom is not None]
+    if energy is not None and known:
+        hull, hull_std = _corrected(
+            taught,
+            [i for i, _ in known],
+            np.array([one.above_hull_ev_per_atom for _, one in known], dtype=float),
+            taught.above_hull,
+            (hull, hull_std),
+            Surrogate(RESIDUAL_STD_EV_PER_ATOM, RESIDUAL_NOISE_EV_PER_ATOM, (0.5, 1.0, 2.0, 4.0)),
+        )
+    for k, name in enumerate(model.properties):
+        measured = [(i, one.properties[name]) for i, one in enumerate(taught.lessons) if name in one.properties]
+        if name in LOGARITHMIC:
+            measured = [(i, math.log(value)) for i, value in measured if value > 0]
+        if measured:
+            columns[name] = _corrected(
+                taught,
+                [i for i, _ in measured],
+                np.array([value for _, value in measured]),
+                taught.mean[:, k],
+                columns[name],
+                Surrogate(RESIDUAL_STD_LOG, RESIDUAL_NOISE_LOG, (0.5, 1.0, 2.0, 4.0)),
+            )
+    return Outlook(hull, hull_std, columns)
+
+
+@dataclass(frozen=True)
+class _Taught:
+    """Lessons placed among an arena's rows."""
+
+    lessons: tuple[Lesson, ...]
+    features: Floats
+    above_hull: Floats
+    mean: Floats
+    of_rows: Floats
+
+    @classmethod
+    def of(cls, model: Model, arena: Arena, memory: Memory) -> _Taught | None:
+        lessons = memory.lessons
+        rows = [Row(Skeleton(one.number, one.letters), one.elements) for one in lessons]
+        inside = set(arena.hull.elements)
+        fit = [i for i, row in enumerate(rows) if set(row.elements) <= inside]
+        if not fit:
+            return None
+        rows, lessons = [rows[i] for i in fit], tuple(lessons[i] for i in fit)
+        outlook = look(model, rows, seed=0, temperature=COOL, draws=FIRST_LOOKS)
+        places = _Places.of(arena)
+        taught = cls(
+            lessons,
+            places.features(outlook.embedding, rows),
+            arena.hull.above(rows, outlook.mean),
+            outlook.mean,
+            places.features(arena.outlook.embedding, arena.rows),
+        )
+        good = np.asarray(np.isfinite(taught.mean).all(axis=1))
+        if arena.hull.column is not None:
+            good &= np.isfinite(taught.above_hull)
+        if not good.any():
+            return None
+        return cls(
+            tuple(one for one, g in zip(lessons, good, strict=True) if g),
+            taught.features[good],
+            taught.above_hull[good],
+            taught.mean[good],
+            taught.of_rows,
+        )
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where a row lies among an arena's: principal components of its embedding, and its composition."""
+
+    elements: tuple[str, ...]
+    centre: Floats
+    axes: Floats
+
+    @classmethod
+    def of(cls, arena: Arena) -> _Places:
+        embedding = arena.outlook.embedding
+        centre = embedding.mean(axis=0)
+        _, spread, axes = np.linalg.svd(embedding - centre, full_matrices=False)
+        n = min(COMPONENTS, len(spread))
+        scale = np.maximum(spread[:n] / math.sqrt(max(1, len(embedding))), 1e-9)
+        return cls(arena.hull.elements, centre, (axes[:n] / scale[:, None]).T)
+
+    def features(self, embedding: Floats, rows: tuple[Row, ...] | list[Row]) -> Floats:
+        amounts = np.array([[row.amounts.get(e, 0) for e in self.elements] for row in rows], dtype=float)
+        fractions = amounts / amounts.sum(axis=1, keepdims=True)
+        return np.hstack([(embedding - self.centre) @ self.axes, COMPOSITION_SCALE * fractions])
+
+
+def _corrected(
+    taught: _Taught,
+    which: list[int],
+    measured: Floats,
+    expected: Floats,
+    forecast: tuple[Floats, Floats],
+    surrogate: Surrogate,
+) -> tuple[Floats, Floats]:
+    """Add the Gaussian process's mean residual to a forecast, and shrink its spread where lessons are near."""
+    mean, std = forecast
+    fitted = surrogate.fit(taught.features[which], measured, expected[which])
+    residual = fitted.predict(taught.of_rows, np.zeros(len(mean)))
+    before = math.hypot(surrogate.prior_std, surrogate.noise_std)
+    left = np.clip(residual.std / before, 0.3, 1.2)
+    return mean + residual.mean, std * left
+
+
+def hit_log_probability(outlook: Outlook, condition: Condition, targeting: str) -> Floats:
+    """Log probability that a row is stable and meets every property target that was learned, shape (n,)."""
+    n = len(outlook.above_hull)
+    total = np.zeros(n)
+    if condition.stable and np.isfinite(outlook.above_hull).any():
+        total = total + log_ndtr((STABLE_EV_PER_ATOM - outlook.above_hull) / outlook.above_hull_std)
+    if targeting == "conditioning":
+        total = total + target_log_probability(outlook, condition.properties)
+    return np.nan_to_num(total, nan=-np.inf)
+
+
+def target_log_probability(outlook: Outlook, properties: Mapping[str, Bounds]) -> Floats:
+    """Log probability that a row meets the property targets that were learned, shape (n,)."""
+    total = np.zeros(len(outlook.above_hull))
+    for name, bounds in sorted(properties.items()):
+        if name not in outlook.properties:
+            continue
+        mean, std = outlook.properties[name]
+        low, high = bounds.minimum, bounds.maximum
+        if name in LOGARITHMIC:
+            low = math.log(low) if low is not None and low > 0 else None
+            high = math.log(high) if high is not None and high > 0 else None
+        upper = np.zeros(len(mean)) if high is None else log_ndtr((high - mean) / std)
+        lower = np.full(len(mean), -np.inf) if low is None else log_ndtr((low - mean) / std)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            between = upper + np.log1p(-np.exp(np.minimum(lower - upper, -1e-12)))
+        total = total + between
+    return total
+
+
+def weights(model: Model, arena: Arena, memory: Memory, condition: Condition, wishes: Wishes) -> Floats:
+    """Log weights of the rows, not normalised, shape (n,); -inf for what is never proposed.
+
+    Between the networks' own choice and that with all lessons lies ``memory.trust``. Rows that were proposed before are
+    never proposed again, known ones hardly ever.
+    """
+    own = _log_weights(outlook_of(model, arena, Memory()), arena, condition, wishes)
+    if memory.lessons and memory.trust > 0:
+        taught = _log_weights(outlook_of(model, arena, memory), arena, condition, wishes)
+        finite = np.isfinite(own) & np.isfinite(taught)
+        mixed = np.full(len(own), -np.inf)
+        mixed[finite] = (1 - memory.trust) * own[finite] + memory.trust * taught[finite]
+        own = mixed
+    own = np.where(np.isnan(arena.outlook.mean).any(axis=1), -np.inf, own)
+    own = own + np.where(arena.known, math.log(KNOWN_FACTOR), 0.0)
+    tried = [arena.position[one.row] for one in memory.lessons if one.row in arena.position]
+    if len(tried) < np.isfinite(own).sum():
+        own[tried] = -np.inf
+    return own
+
+
+def _log_weights(outlook: Outlook, arena: Arena, condition: Condition, wishes: Wishes) -> Floats:
+    return SKELETON_POWER * arena.prior + wishes.sharpness * hit_log_probability(outlook, condition, wishes.targeting)
+
+
+def probabilities(log_weights: Floats) -> Floats:
+    """Normalise."""
+    finite = np.isfinite(log_weights)
+    if not finite.any():
+        return np.full(len(log_weights), 1 / len(log_weights))
+    return np.where(finite, np.exp(log_weights - logsumexp(log_weights[finite])), 0.0)

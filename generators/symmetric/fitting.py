@@ -1,0 +1,321 @@
+"""Train the networks of a symmetric model on a data set."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from pymatgen.core import Structure
+
+from generators.base import derive_seed
+from generators.learning import Curves, Recipe, train
+from generators.symmetric.assignments import row_of
+from generators.symmetric.forecast import LOGARITHMIC, ForecastNetwork, Packed, Scale, pack_structures
+from generators.symmetric.geometry import GeometryNetwork, negative_log_likelihood
+from generators.symmetric.model import ENERGY, Model
+from generators.symmetric.skeletons import LetterNetwork, Steps, steps_of
+from generators.symmetric.tables import MAX_ORBITS, tabulate
+from generators.symmetric.wyckoff import Description, describe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from generators.data.dataset import Dataset, Entry, SplitBy
+    from generators.learning import Epoch
+
+MEMBERS = 3
+"""Forecast networks in the ensemble."""
+LOOKS = 4
+"""Disturbed copies of each crystal that forecasts are trained on."""
+STRAIN, RATTLE = 0.06, 0.02
+"""Standard deviations of the disturbance: ln of the volume, and fractions of the cell."""
+HUBER = 1.0
+
+
+@dataclass(frozen=True)
+class Recipes:
+    """How each part is trained."""
+
+    letters: Recipe
+    geometry: Recipe
+    forecast: Recipe
+
+    @classmethod
+    def usual(cls) -> Recipes:
+        """Give what the shipped model was trained with."""
+        return cls(
+            letters=Recipe(epochs=60, batch_size=128, learning_rate=3e-3, patience=10),
+            geometry=Recipe(epochs=90, batch_size=64, learning_rate=1.5e-3, patience=20, weight_decay=1e-3),
+            forecast=Recipe(epochs=70, batch_size=64, learning_rate=2e-3, patience=20, weight_decay=1e-3),
+        )
+
+    def with_options(
+        self, epochs: int | None, batch_size: int | None, learning_rate: float | None, seed: int
+    ) -> Recipes:
+        """Change what is given; the letters' own recipe keeps its epochs."""
+
+        def changed(recipe: Recipe, *, keep_epochs: bool = False) -> Recipe:
+            return replace(
+                recipe,
+                epochs=recipe.epochs if epochs is None or keep_epochs else epochs,
+                batch_size=batch_size or recipe.batch_size,
+                learning_rate=learning_rate or recipe.learning_rate,
+                seed=seed,
+            )
+
+        return Recipes(changed(self.letters, keep_epochs=True), changed(self.geometry), changed(self.forecast))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model with the story of its training."""
+
+    model: Model
+    curves: dict[str, Curves]
+    sizes: dict[str, int]
+    errors: dict[str, float]
+
+
+def fit_model(
+    dataset: Dataset,
+    *,
+    properties: Sequence[str],
+    split_by: SplitBy,
+    recipes: Recipes,
+    seed: int,
+    folder: Path | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> Trained:
+    """Train letters, geometry and forecasts.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Its test part is shown to no network.
+    properties : sequence of str
+        To forecast; the formation energy is what hulls are made of.
+    split_by : {"prototype", "chemistry"}
+    recipes : Recipes
+    seed : int
+    folder : pathlib.Path, optional
+        Each part keeps its standing in a folder below, and goes on from it.
+    on_epoch : callable, optional
+
+    Raises
+    ------
+    ValueError
+        If nothing is left to train on, or a property is in no crystal.
+    """
+    torch.manual_seed(derive_seed(seed, "networks") % 2**31)
+    splits = dataset.split(split_by)
+    training, validation = _described(splits.training), _described(splits.validation)
+    if not training or not validation:
+        raise ValueError(
+            f"symmetric: {dataset.name} leaves {len(training)} crystals of at most {MAX_ORBITS} orbits for training "
+            f"and {len(validation)} for validation; both need some: give more prototypes"
+        )
+    curves: dict[str, Curves] = {}
+
+    def part(name: str) -> dict[str, Any]:
+        return {"folder": None if folder is None else folder / name, "on_epoch": on_epoch}
+
+    letters, curves["letters"] = _fit_letters(training, validation, recipes.letters, part("letters"))
+    geometry, curves["geometry"] = _fit_geometry(training, validation, recipes.geometry, part("geometry"))
+    scale, ranges = _scale(training, properties)
+    networks = []
+    held_out = _packed(validation, properties, scale, seed, looks=1)
+    shown = _packed(training, properties, scale, seed, looks=LOOKS)
+    for member in range(MEMBERS):
+        recipe = replace(recipes.forecast, seed=derive_seed(seed, "member", member) % 2**20)
+        torch.manual_seed(recipe.seed)
+        network = ForecastNetwork(len(properties))
+        curves[f"forecast-{member}"] = _fit_forecast(network, shown, held_out, recipe, part(f"forecast-{member}"))
+        networks.append(network)
+    for network in (letters, geometry, *networks):
+        network.requires_grad_(requires_grad=False)
+    bare = Model(
+        letters=letters,
+        geometry=geometry,
+        networks=tuple(networks),
+        properties=tuple(properties),
+        scale=scale,
+        calibration=((0.0, 1.0),) * len(properties),
+        ranges=ranges,
+        skeletons=_skeleton_counts(training),
+        known_rows=frozenset(row_of(d).key for _, d in (*training, *validation)),
+        training_energies=_lowest([e for e, _ in training]),
+        elements=splits.training.elements(),
+        fingerprint="",
+    )
+    calibration, errors = _calibrate(bare, held_out)
+    sizes = {"training": len(training), "validation": len(validation), "test": len(splits.test)}
+    return Trained(replace(bare, calibration=calibration), curves, sizes, errors)
+
+
+Rows = list[tuple["Entry", Description]]
+
+
+def _described(dataset: Dataset) -> Rows:
+    rows: Rows = []
+    for entry in dataset.entries:
+        try:
+            description = describe(entry.structure)
+        except ValueError:
+            continue
+        if len(description.orbits) <= MAX_ORBITS and sum(description.counts) <= MAX_ORBITS:
+            rows.append((entry, description))
+    return rows
+
+
+def _skeleton_counts(rows: Rows) -> dict[Any, int]:
+    counts: dict[Any, int] = {}
+    for _, description in rows:
+        skeleton = row_of(description).skeleton
+        counts[skeleton] = counts.get(skeleton, 0) + 1
+    return counts
+
+
+def _lowest(entries: Sequence[Entry]) -> tuple[tuple[dict[str, int], float], ...]:
+    best: dict[str, tuple[dict[str, int], float]] = {}
+    for entry in entries:
+        energy = entry.properties.get(ENERGY)
+        if energy is None:
+            continue
+        composition = entry.structure.composition.reduced_composition
+        formula = composition.reduced_formula
+        amounts = {str(e): int(n) for e, n in composition.get_el_amt_dict().items()}
+        if formula not in best or energy < best[formula][1]:
+            best[formula] = (amounts, round(energy, 6))
+    return tuple(best[formula] for formula in sorted(best))
+
+
+def _fit_letters(training: Rows, validation: Rows, recipe: Recipe, options: dict[str, Any]) -> tuple[Any, Curves]:
+    largest = max(sum(d.counts) for _, d in (*training, *validation))
+    steps = steps_of([row_of(d).skeleton for _, d in training], largest)
+    held_out = steps_of([row_of(d).skeleton for _, d in validation], largest)
+    network = LetterNetwork()
+
+    def loss_of(part: Steps) -> Tensor:
+        log_p = network(part.group, part.options, part.present)
+        picked = log_p.gather(1, part.chosen[:, None])[:, 0]
+        return -(picked * part.weight).sum() / part.weight.sum()
+
+    def loss(rows: np.ndarray, _rng: np.random.Generator) -> Tensor:
+        where = torch.from_numpy(rows)
+        return loss_of(Steps(*(t[where] for t in steps)))
+
+    curves = train(network, loss, lambda: float(loss_of(held_out)), len(steps.chosen), recipe, **options)
+    return network, curves
+
+
+def _fit_geometry(training: Rows, validation: Rows, recipe: Recipe, options: dict[str, Any]) -> tuple[Any, Curves]:
+    table, held_out = tabulate([d for _, d in training]), tabulate([d for _, d in validation])
+    network = GeometryNetwork()
+
+    def loss(rows: np.ndarray, _rng: np.random.Generator) -> Tensor:
+        return negative_log_likelihood(network, table.rows(rows)).mean()
+
+    def validate() -> float:
+        return float(negative_log_likelihood(network, held_out).mean())
+
+    return network, train(network, loss, validate, len(training), recipe, **options)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """Disturbed crystals with standardised properties, NaN where there is none."""
+
+    packed: Packed
+    targets: Tensor
+    looks: int
+
+
+def _scale(training: Rows, properties: Sequence[str]) -> tuple[Scale, dict[str, tuple[float, float]]]:
+    centres, spreads, ranges = [], [], {}
+    for name in properties:
+        values = [e.properties[name] for e, _ in training if name in e.properties]
+        if len(values) < 2:
+            raise ValueError(f"symmetric: {len(values)} training crystals have {name}; at least two are needed")
+        ranges[name] = (min(values), max(values))
+        used = [_to_scale(name, value) for value in values]
+        centres.append(float(np.mean(used)))
+        spreads.append(max(float(np.std(used)), 1e-6))
+    return Scale(tuple(centres), tuple(spreads)), ranges
+
+
+def _to_scale(name: str, value: float) -> float:
+    return math.log(max(value, 1e-3)) if name in LOGARITHMIC else value
+
+
+def _packed(rows: Rows, properties: Sequence[str], scale: Scale, seed: int, looks: int) -> _Shown:
+    """Disturb each crystal a few times: proposals are a little wrong, too."""
+    structures, targets = [], []
+    for look in range(looks):
+        for entry, _ in rows:
+            rng = np.random.default_rng(derive_seed(seed, "disturbed", look, entry.label))
+            structure = entry.structure
+            matrix = structure.lattice.matrix * math.exp(STRAIN * rng.standard_normal() / 3)
+            places = structure.frac_coords + RATTLE * rng.standard_normal((len(structure), 3)) * (
+                look > 0 or looks == 1
+            )
+            structures.append(Structure(matrix, structure.species, places))
+            targets.append(
+                [
+                    (_to_scale(name, entry.properties[name]) - c) / s if name in entry.properties else math.nan
+                    for name, c, s in zip(properties, scale.centre, scale.spread, strict=True)
+                ]
+            )
+    size = max(len(s) for s in structures)
+    return _Shown(pack_structures(structures, size), torch.tensor(targets, dtype=torch.float32), looks)
+
+
+def _fit_forecast(
+    network: ForecastNetwork, shown: _Shown, held_out: _Shown, recipe: Recipe, options: dict[str, Any]
+) -> Curves:
+    n = len(shown.targets) // shown.looks
+
+    def loss_of(packed: Packed, targets: Tensor) -> Tensor:
+        there = torch.isfinite(targets)
+        off = torch.where(there, network(packed) - torch.nan_to_num(targets), 0.0)
+        huber = torch.nn.functional.huber_loss(off, torch.zeros_like(off), delta=HUBER, reduction="none")
+        return huber.sum() / there.sum().clamp(min=1)
+
+    def loss(rows: np.ndarray, rng: np.random.Generator) -> Tensor:
+        where = torch.from_numpy(rows + n * rng.integers(shown.looks, size=len(rows)))
+        return loss_of(shown.packed.rows(where), shown.targets[where])
+
+    return train(network, loss, lambda: float(loss_of(held_out.packed, held_out.targets)), n, recipe, **options)
+
+
+def _calibrate(model: Model, held_out: _Shown) -> tuple[tuple[tuple[float, float], ...], dict[str, float]]:
+    """Fit floor and factor of each property's spread to the errors on prototypes that were held out.
+
+    Least squares of the squared errors on the squared spreads, both non-negative; gross errors are clipped at three
+    times the mean, so that a few failures don't make all forecasts vague.
+    """
+    found = model.forecast(held_out.packed)
+    calibration: list[tuple[float, float]] = []
+    errors: dict[str, float] = {}
+    for k, name in enumerate(model.properties):
+        truth = held_out.targets[:, k].double().numpy() * model.scale.spread[k] + model.scale.centre[k]
+        there = np.isfinite(truth)
+        off = np.abs(found.mean[there, k] - truth[there])
+        if not there.any():
+            calibration.append((model.scale.spread[k], 1.0))
+            continue
+        errors[f"{name}_mae"] = round(float(off.mean()), 4)
+        spread = found.std[there, k]  # calibration is (0, 1) so far: the networks' own
+        squares = np.minimum(off, 3 * off.mean()) ** 2
+        slope = (
+            max(0.0, float(np.cov(squares, spread**2)[0, 1] / max(np.var(spread**2), 1e-12))) if len(off) > 2 else 1.0
+        )
+        slope = min(slope, float(squares.mean() / max((spread**2).mean(), 1e-12)))
+        floor = math.sqrt(max(float(squares.mean() - slope * (spread**2).mean()), (0.2 * float(off.mean())) ** 2))
+        calibration.append((round(floor, 5), round(math.sqrt(slope), 5)))
+    return tuple(calibration), errors

@@ -1,0 +1,429 @@
+"""The generator: skeleton and elements first, exact in system and neutrality, then geometry; it learns of verdicts."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from dataclasses import asdict, replace
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from generators import checkpoint
+from generators.base import FitReport, Sample, derive_seed
+from generators.crystals.validity import check_structure
+from generators.data.dataset import Dataset
+from generators.symmetric.arena import Arena, bare_description, densities_of, draw_rows, judge, make_arena
+from generators.symmetric.choice import Wishes, outlook_of, probabilities, target_log_probability, weights
+from generators.symmetric.conditions import compact, expand, from_key, key_of
+from generators.symmetric.fitting import Recipes, fit_model
+from generators.symmetric.guard import Update, settle
+from generators.symmetric.memory import Lesson, Memory, lesson_of
+from generators.symmetric.model import ENERGY, Model
+from generators.symmetric.storage import from_parts, to_parts
+from generators.symmetric.tables import conventional_volume
+from generators.symmetric.wyckoff import build
+from generators.volume import crowding
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from pymatgen.core import Structure
+
+    from generators.base import Condition, Labelled
+    from generators.data.dataset import SplitBy
+    from generators.learning import Epoch
+    from generators.symmetric.assignments import Row
+
+FORMAT = 1
+BLOCK = 32
+"""Samples made together, fixed by index: a resumed stream makes the same blocks."""
+DRAWS = 10
+"""Geometries drawn of a chosen row; of those that are valid the one with the lowest forecast energy is proposed."""
+TARGETINGS = ("conditioning", "best_of_k", "off")
+PROPERTIES = (ENERGY, "bulk_modulus")
+
+
+class Symmetric:
+    """Trained generator that is symmetric by design.
+
+    Parameters
+    ----------
+    checkpoint : str or None
+        Folder of a trained model; None takes the one that ships.
+    unseen : float
+        Share of the proposals from skeletons that no training crystal has, 0 to 1.
+    sharpness : float
+        Power of the forecast probability of a hit in the choice of rows; 0 ignores it.
+    targeting : {"conditioning", "best_of_k", "off"}
+        How property targets are met: by the choice of rows; by the best of ``k`` rows drawn without them; not at all.
+    k : int
+        Rows drawn for ``best_of_k``.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of range, or the checkpoint can't be used.
+    """
+
+    name = "symmetric"
+
+    def __init__(
+        self,
+        checkpoint: str | None = None,
+        unseen: float = 0.15,
+        sharpness: float = 1.5,
+        targeting: str = "conditioning",
+        k: int = 8,
+    ) -> None:
+        self._set_options(checkpoint, unseen, sharpness, targeting, k)
+        self._load_model(Path(checkpoint) if checkpoint is not None else shipped_checkpoint())
+        self._memory = Memory()
+        self.last_update: dict[str, Any] | None = None
+
+    def _set_options(self, checkpoint: str | None, unseen: float, sharpness: float, targeting: str, k: int) -> None:
+        if not 0 <= unseen <= 1:
+            raise ValueError(f"symmetric: unseen {unseen} must lie between 0 and 1")
+        if not 0 <= sharpness <= 20:
+            raise ValueError(f"symmetric: sharpness {sharpness} must lie between 0 and 20")
+        if targeting not in TARGETINGS:
+            raise ValueError(f"symmetric: targeting {targeting!r} must be one of {', '.join(TARGETINGS)}")
+        if not 1 <= k <= 1000:
+            raise ValueError(f"symmetric: k {k} must lie between 1 and 1000")
+        self._options: dict[str, Any] = {
+            "checkpoint": checkpoint, "unseen": unseen, "sharpness": sharpness, "targeting": targeting, "k": k
+        }  # fmt: skip
+
+    def _load_model(self, directory: Path) -> None:
+        self._state, self._tensors = checkpoint.read(directory, self.name, FORMAT)
+        self._model: Model | None = from_parts(self._state, self._tensors, str(self._state["weights_sha256"]))
+
+    @classmethod
+    def blank(cls, **options: Any) -> Self:
+        """Make one without a trained model, to be fitted."""
+        made = cls.__new__(cls)
+        defaults = {"checkpoint": None, "unseen": 0.15, "sharpness": 1.5, "targeting": "conditioning", "k": 8}
+        made._set_options(**{**defaults, **options})  # noqa: SLF001 - our own class
+        made._state, made._tensors, made._model = {}, {}, None  # noqa: SLF001
+        made._memory, made.last_update = Memory(), None  # noqa: SLF001
+        return made
+
+    @property
+    def version(self) -> str:
+        """Format, then the first digits of the weights' hash, then the number of updates learned from."""
+        return f"{FORMAT}.{str(self._state.get('weights_sha256', 'blank'))[:8]}+{self._memory.updates}"
+
+    @property
+    def conditions_on(self) -> frozenset[str]:
+        """Properties that the choice of rows is conditioned on."""
+        if self._model is None or self._options["targeting"] == "off":
+            return frozenset()
+        return frozenset(self._model.properties)
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """How the model was trained: data set, recipes, sizes, errors on held-out prototypes, loss curves, seconds."""
+        return dict(self._state.get("training", {}))
+
+    @property
+    def model(self) -> Model:
+        """The trained model.
+
+        Raises
+        ------
+        ValueError
+            If it was not trained yet.
+        """
+        if self._model is None:
+            raise ValueError("symmetric: it is not trained yet; call fit, or load a checkpoint")
+        return self._model
+
+    def fit(
+        self,
+        dataset: Iterable[Structure],
+        *,
+        epochs: int | None = None,
+        batch_size: int | None = None,
+        learning_rate: float | None = None,
+        seed: int = 0,
+        split_by: SplitBy = "prototype",
+        properties: Sequence[str] | None = None,
+        folder: Path | None = None,
+        on_epoch: Callable[[Epoch], None] | None = None,
+    ) -> FitReport:
+        """Train letters, geometry and forecast networks from nothing.
+
+        Parameters
+        ----------
+        dataset : Dataset or iterable of pymatgen.core.Structure
+            Its test part (see :meth:`generators.data.dataset.Dataset.split`) is shown to no network.
+        epochs : int, optional
+            Of geometry and forecasts, at most; as the other options, None takes the recipes' own.
+        batch_size : int, optional
+        learning_rate : float, optional
+        seed : int
+        split_by : {"prototype", "chemistry"}
+        properties : sequence of str, optional
+            To forecast; by default formation energy and bulk modulus where the data set has them.
+        folder : pathlib.Path, optional
+            Keeps the training's standing, which a later call goes on from.
+        on_epoch : callable, optional
+
+        Returns
+        -------
+        FitReport
+        """
+        data = Dataset.of(dataset)
+        begin = time.perf_counter()
+        if properties is None:
+            present = {name for entry in data.entries for name in entry.properties}
+            properties = [name for name in PROPERTIES if name in present]
+        recipes = Recipes.usual().with_options(epochs, batch_size, learning_rate, seed)
+        trained = fit_model(
+            data, properties=properties, split_by=split_by, recipes=recipes, seed=seed, folder=folder, on_epoch=on_epoch
+        )
+        seconds = time.perf_counter() - begin
+        training = {
+            "dataset": data.name,
+            "crystals": len(data),
+            "split_by": split_by,
+            "seed": seed,
+            "sizes": trained.sizes,
+            "errors": trained.errors,
+            "recipes": asdict(recipes),
+            "curves": {name: curves.as_dict() for name, curves in trained.curves.items()},
+            "seconds": round(sum(c.seconds for c in trained.curves.values()), 1),
+        }
+        state, tensors = to_parts(trained.model)
+        with TemporaryDirectory(prefix="nucleate-symmetric-") as made:  # gives the weights their hash
+            checkpoint.write(Path(made), self.name, FORMAT, {**state, "training": training}, tensors)
+            self._load_model(Path(made))
+        self._memory, self.last_update = Memory(), None
+        metrics = {name: min(e.validation for e in c.epochs) for name, c in trained.curves.items() if c.epochs}
+        return FitReport(self.name, len(data), seconds, {**metrics, **trained.errors})
+
+    def sample(self, n: int, condition: Condition, seed: int, start: int = 0) -> Iterator[Sample]:
+        """Yield samples ``start`` .. ``n - 1``; see :class:`generators.base.Generator`.
+
+        No row comes twice in a stream as long as there are others.
+
+        Raises
+        ------
+        ValueError
+            At once, if an element was in no training crystal, or nothing meets the condition.
+
+        Warns
+        -----
+        UserWarning
+            If a property target was not learned, or lies beyond what the training crystals have.
+        """
+        self._refuse_or_warn(condition)
+        arena = _arena(self.model, condition)
+        order = self._order(arena, condition, n, seed)
+        return self._stream(arena, order, condition, n, seed, start)
+
+    def _refuse_or_warn(self, condition: Condition) -> None:
+        model = self.model
+        asked = sorted({e for system in condition.chemical_systems for e in system})
+        if missing := [e for e in asked if e not in model.elements]:
+            raise ValueError(
+                f"symmetric: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} in no training crystal of "
+                "this model; leave them out, or train it on crystals that have them (nucleate generator train)"
+            )
+        for name, bounds in sorted(condition.properties.items()):
+            if name not in model.properties:
+                warnings.warn(f"symmetric was not trained on {name}: this target does not steer it", stacklevel=3)
+                continue
+            low, high = model.ranges[name]
+            if (bounds.minimum is not None and bounds.minimum > high) or (
+                bounds.maximum is not None and bounds.maximum < low
+            ):
+                warnings.warn(
+                    f"symmetric: no training crystal has {name} in the target; they lie between {low:.4g} and "
+                    f"{high:.4g} {bounds.unit}: what it proposes is extrapolated",
+                    stacklevel=3,
+                )
+
+    def _order(self, arena: Arena, condition: Condition, n: int, seed: int) -> list[int]:
+        """Rows of the first n samples: drawn without replacement (the Gumbel trick), new skeletons at their share."""
+        wishes = self._wishes()
+        log_weights = weights(self.model, arena, self._memory, condition, wishes)
+        rng = np.random.default_rng(derive_seed(seed, "rows"))
+        pools = {}
+        for unseen in (False, True):
+            mine = np.where(arena.unseen == unseen, log_weights, -np.inf)
+            pools[unseen] = self._queue(arena, mine, condition, rng)
+        if not pools[False] or not pools[True]:
+            only = pools[False] or pools[True]
+            return [only[i % len(only)] for i in range(n)]
+        order, taken = [], {False: 0, True: 0}
+        for index in range(n):
+            unseen = int((index + 1) * self._options["unseen"]) > int(index * self._options["unseen"])
+            queue = pools[unseen]
+            order.append(queue[taken[unseen] % len(queue)])
+            taken[unseen] += 1
+        return order
+
+    def _queue(
+        self, arena: Arena, log_weights: np.ndarray, condition: Condition, rng: np.random.Generator
+    ) -> list[int]:
+        gumbel = rng.gumbel(size=len(log_weights))
+        fit = np.flatnonzero(np.isfinite(log_weights))
+        order = fit[np.argsort(-(log_weights + gumbel)[fit], kind="stable")]
+        if self._options["targeting"] != "best_of_k" or not condition.properties:
+            return [int(i) for i in order]
+        # of each k rows drawn in turn the best comes first: the others wait for the end of the queue
+        met = target_log_probability(outlook_of(self.model, arena, self._memory), condition.properties)
+        met = np.nan_to_num(met, nan=-np.inf)
+        groups = [order[i : i + self._options["k"]] for i in range(0, len(order), self._options["k"])]
+        ranked = [group[np.argsort(-met[group], kind="stable")] for group in groups]
+        return [int(g[place]) for place in range(self._options["k"]) for g in ranked if place < len(g)]
+
+    def _stream(
+        self, arena: Arena, order: list[int], condition: Condition, n: int, seed: int, start: int
+    ) -> Iterator[Sample]:
+        log_weights = weights(self.model, arena, self._memory, condition, self._wishes())
+        shares = probabilities(log_weights)
+        outlook = outlook_of(self.model, arena, self._memory)
+        for block in range(start // BLOCK, -(-n // BLOCK)):
+            indices = range(block * BLOCK, min(n, (block + 1) * BLOCK))
+            rows = [arena.rows[order[i]] for i in indices]
+            structures = self._realise(rows, [derive_seed(seed, i) for i in indices])
+            for index, row, structure in zip(indices, rows, structures, strict=True):
+                if index < start:
+                    continue
+                k = order[index]
+                info = {
+                    "row": row.key,
+                    "spacegroup": row.skeleton.number,
+                    "wyckoff_letters": list(row.skeleton.letters),
+                    "wyckoff_elements": list(row.elements),
+                    "unseen_skeleton": bool(arena.unseen[k]),
+                    "probability": float(f"{shares[k]:.4g}"),
+                    "forecast": {
+                        "above_hull_ev_per_atom": _rounded(outlook.above_hull[k]),
+                        "above_hull_std_ev_per_atom": _rounded(outlook.above_hull_std[k]),
+                    },
+                    "condition": compact(condition),
+                }
+                yield Sample(index, structure, derive_seed(seed, index), self.name, self.version, info)
+
+    def _realise(self, rows: list[Row], seeds: list[int]) -> list[Structure]:
+        """Draw geometries of rows and keep of each the valid one with the lowest forecast energy."""
+        model = self.model
+        densities = densities_of(model, rows)
+        best: list[tuple[tuple[int, float], Structure | None]] = [((9, np.inf), None)] * len(rows)
+        column = model.energy_column
+        for turn in range(4 * DRAWS):
+            if turn >= DRAWS and all(rank[0] == 0 for rank, _ in best):
+                break
+            rngs = [np.random.default_rng(derive_seed(s, turn)) for s in seeds]
+            drawn = draw_rows(densities, rows, rngs, temperature=1.0 if turn else 0.3)
+            energies = judge(model, rows, drawn.atoms).mean
+            for k, (description, atoms) in enumerate(zip(drawn.descriptions, drawn.atoms, strict=True)):
+                if atoms is None:
+                    continue
+                energy = float(energies[k, column]) if column is not None else 0.0
+                if best[k][0] <= (0, energy):
+                    continue
+                structure = build(description)
+                rank = (0, energy) if not check_structure(structure) else (1, crowding(structure))
+                if rank < best[k][0]:
+                    best[k] = (rank, structure)
+        return [
+            structure if structure is not None else _upright(rows[k], seeds[k]) for k, (_, structure) in enumerate(best)
+        ]
+
+    def _wishes(self) -> Wishes:
+        return Wishes(self._options["sharpness"], self._options["targeting"])
+
+    def update(self, labelled: Iterable[Labelled]) -> Self:
+        """Return a new generator that has learned from verdicts, within limits; what was done is in ``last_update``.
+
+        See :mod:`generators.symmetric.choice` for how lessons correct forecasts and :mod:`generators.symmetric.guard`
+        for the limits. Crystals of other generators teach, too.
+        """
+        seen = sorted(labelled, key=lambda label: label.candidate)
+        lessons = [lesson for label in seen if (lesson := lesson_of(label)) is not None]
+        new = self._copy()
+        grown = replace(self._memory.learn(lessons), updates=self._memory.updates + 1)
+        condition = next((expand(x.info["condition"]) for x in seen if "condition" in x.info), None)
+        good = sum(bool(x.stable and x.novel) for x in seen)
+        bad = sum(x.stable is False or (x.cause is not None and 300 <= x.cause < 700) for x in seen)
+        what: dict[str, Any]
+        if condition is None or self._model is None:
+            what = {"taken": False, "why": "nothing of its own was among the verdicts", "trust": grown.trust,
+                    "divergence_nats": 0.0, "before": {}, "after": {}}  # fmt: skip
+            new._memory = grown  # noqa: SLF001 - our own class
+        else:
+            arena = _arena(self._model, condition)
+            new._memory, what = settle(self._model, arena, self._memory, grown, condition, self._wishes())  # noqa: SLF001
+        new.last_update = Update(lessons=len(lessons), good=good, bad=bad, **what).as_dict()
+        return new
+
+    def _copy(self) -> Self:
+        new = type(self).blank(**self._options)
+        new._state, new._tensors, new._model = self._state, self._tensors, self._model  # noqa: SLF001 - our own class
+        return new
+
+    @property
+    def lessons(self) -> tuple[Lesson, ...]:
+        """What it has learned from so far."""
+        return self._memory.lessons
+
+    def save(self, directory: Path) -> None:
+        """Write ``generator.json`` and ``weights.safetensors``."""
+        state = {
+            **{k: v for k, v in self._state.items() if k not in {"name", "format", "weights_sha256"}},
+            "options": self._options,
+            "memory": self._memory.as_dict(),
+            "last_update": self.last_update,
+        }
+        checkpoint.write(directory, self.name, FORMAT, state, self._tensors)
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        CheckpointError
+            If it is damaged, of another generator or of another version.
+        """
+        state, _ = checkpoint.read(directory, cls.name, FORMAT)
+        made = cls.blank(**state.get("options", {}))
+        made._load_model(directory)  # noqa: SLF001 - our own class
+        made._memory = Memory.from_dict(state.get("memory", Memory().as_dict()))  # noqa: SLF001
+        made.last_update = state.get("last_update")
+        return made
+
+
+def shipped_checkpoint() -> Path:
+    """Folder of the model that ships with this package."""
+    return Path(str(files("generators.symmetric").joinpath("checkpoint")))
+
+
+@lru_cache(maxsize=4)
+def _arena_of(model: Model, key: str) -> Arena:
+    return make_arena(model, from_key(key))
+
+
+def _arena(model: Model, condition: Condition) -> Arena:
+    """Make the arena of a condition, or take it from this process's last ones."""
+    return _arena_of(model, key_of(condition))
+
+
+def _rounded(value: float) -> float | None:
+    return round(float(value), 4) if np.isfinite(value) else None
+
+
+def _upright(row: Row, seed: int) -> Structure:
+    """Make a crystal of a row whose drawn cells all had impossible angles: right angles, equal edges."""
+    rng = np.random.default_rng(derive_seed(seed, "upright"))
+    bare = bare_description(row)
+    orbits = tuple(o._replace(free=tuple(float(x) for x in rng.random(len(o.free)))) for o in bare.orbits)
+    return build(replace(bare, orbits=orbits, volume=conventional_volume(bare)))

@@ -1,0 +1,121 @@
+"""The trained networks with what belongs to them: scales, calibration, skeletons, and the crystals they were shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from generators.base import derive_seed
+from generators.symmetric.assignments import canonical
+from generators.symmetric.forecast import WIDTH, Forecast, ForecastNetwork, Packed, Scale, forecast
+from generators.symmetric.skeletons import LetterNetwork, Skeleton, draw_letters, group_shares, log_probability
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from generators.symmetric.geometry import GeometryNetwork
+
+ENERGY = "formation_energy"
+"""The property that hulls are made of."""
+NEW_SKELETONS, MAX_DRAWS = 250, 4000
+"""Skeletons never seen that an arena may use, and draws at most to find them."""
+LARGEST = 8
+"""Atoms of the largest training crystals: probabilities of letters are taken for cells up to so many."""
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """Networks and their surroundings; immutable.
+
+    Parameters
+    ----------
+    letters : LetterNetwork
+    geometry : GeometryNetwork
+    networks : tuple of ForecastNetwork
+    properties : tuple of str
+        What the forecast networks predict, in order.
+    scale : Scale
+    calibration : tuple of (float, float)
+    ranges : mapping of str to (float, float)
+        Smallest and largest value of each property in training.
+    skeletons : mapping of Skeleton to int
+        Training skeletons and how often they occur.
+    known_rows : frozenset of str
+        Keys of the training crystals.
+    training_energies : tuple of (dict, float)
+        Atoms of each element and formation energy (eV/atom) of the stablest training crystal of each composition.
+    elements : tuple of str
+        Elements of the training set.
+    fingerprint : str
+        Names the weights; models of one fingerprint are equal.
+    """
+
+    letters: LetterNetwork
+    geometry: GeometryNetwork
+    networks: tuple[ForecastNetwork, ...]
+    properties: tuple[str, ...]
+    scale: Scale
+    calibration: tuple[tuple[float, float], ...]
+    ranges: Mapping[str, tuple[float, float]]
+    skeletons: Mapping[Skeleton, int]
+    known_rows: frozenset[str]
+    training_energies: tuple[tuple[dict[str, int], float], ...]
+    elements: tuple[str, ...]
+    fingerprint: str
+    width: int = WIDTH
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Model) and other.fingerprint == self.fingerprint
+
+    @property
+    def energy_column(self) -> int | None:
+        """Column of the formation energy, None if the model was trained without."""
+        return self.properties.index(ENERGY) if ENERGY in self.properties else None
+
+    def forecast(self, packed: Packed) -> Forecast:
+        """Predict; see :func:`generators.symmetric.forecast.forecast`."""
+        return forecast(self.networks, packed, self.scale, self.calibration)
+
+    def nothing(self, n: int) -> Forecast:
+        """Forecast of n rows that have no geometry."""
+        none = np.full((n, len(self.properties)), np.nan)
+        return Forecast(none, none.copy(), np.zeros((n, self.width)))
+
+    def seen_skeletons(self, max_atoms: int) -> list[Skeleton]:
+        """Training skeletons of at most so many atoms, sorted."""
+        return sorted(s for s in self.skeletons if s.atoms <= max_atoms)
+
+    @cached_property
+    def _new(self) -> tuple[Skeleton, ...]:
+        seen = {canonical(s) for s in self.skeletons}
+        shares = self._group_shares
+        rng = np.random.default_rng(derive_seed("new skeletons"))
+        groups, weights = list(shares), np.sqrt(list(shares.values()))
+        found: dict[tuple[int, tuple[str, ...]], Skeleton] = {}
+        for _ in range(MAX_DRAWS):
+            number = int(rng.choice(groups, p=weights / weights.sum()))
+            skeleton = draw_letters(self.letters, number, LARGEST, rng)
+            if skeleton is not None and (key := canonical(skeleton)) not in seen:
+                found.setdefault(key, skeleton)
+            if len(found) == NEW_SKELETONS:
+                break
+        return tuple(found.values())
+
+    @cached_property
+    def _group_shares(self) -> dict[int, float]:
+        return group_shares(s for s, n in self.skeletons.items() for _ in range(n))
+
+    def new_skeletons(self, max_atoms: int) -> list[Skeleton]:
+        """Skeletons that no training crystal has, drawn from the letter network, of at most so many atoms, sorted."""
+        return sorted(s for s in self._new if s.atoms <= max_atoms)
+
+    def log_skeleton(self, skeleton: Skeleton) -> float:
+        """Log probability of a skeleton: its space group's share times that of its letters."""
+        share = self._group_shares.get(skeleton.number, 1e-4)
+        return float(np.log(share)) + log_probability(self.letters, skeleton, max(LARGEST, skeleton.atoms))

@@ -1,0 +1,84 @@
+"""A trained model as JSON and tensors, and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from generators.checkpoint import CheckpointError
+from generators.symmetric.forecast import ForecastNetwork, Scale
+from generators.symmetric.geometry import GeometryNetwork
+from generators.symmetric.model import Model
+from generators.symmetric.skeletons import LetterNetwork, Skeleton
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor, nn
+
+
+def to_parts(model: Model) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Take a model apart.
+
+    Returns
+    -------
+    state : dict
+        JSON-compatible.
+    tensors : dict of str to Tensor
+    """
+    modules: dict[str, nn.Module] = {"letters": model.letters, "geometry": model.geometry}
+    modules |= {f"forecast-{i}": network for i, network in enumerate(model.networks)}
+    tensors = {f"{name}.{k}": v for name, module in modules.items() for k, v in module.state_dict().items()}
+    state = {
+        "members": len(model.networks),
+        "properties": list(model.properties),
+        "scale": [list(model.scale.centre), list(model.scale.spread)],
+        "calibration": [list(pair) for pair in model.calibration],
+        "ranges": {name: list(limits) for name, limits in sorted(model.ranges.items())},
+        "skeletons": {f"{s.number} {' '.join(s.letters)}": n for s, n in sorted(model.skeletons.items())},
+        "known_rows": sorted(model.known_rows),
+        "training_energies": [[amounts, energy] for amounts, energy in model.training_energies],
+        "elements": list(model.elements),
+    }
+    return state, tensors
+
+
+def from_parts(state: Mapping[str, Any], tensors: Mapping[str, Tensor], fingerprint: str) -> Model:
+    """Put a model together.
+
+    Raises
+    ------
+    CheckpointError
+        If the weights do not fit the networks of this version.
+    """
+    n = len(state["properties"])
+    letters, geometry = LetterNetwork(), GeometryNetwork()
+    networks = tuple(ForecastNetwork(n) for _ in range(int(state["members"])))
+    modules: dict[str, nn.Module] = {"letters": letters, "geometry": geometry}
+    modules |= {f"forecast-{i}": network for i, network in enumerate(networks)}
+    for name, module in modules.items():
+        own = {k.removeprefix(f"{name}."): v.float() for k, v in tensors.items() if k.startswith(f"{name}.")}
+        try:
+            module.load_state_dict(own)
+        except RuntimeError as error:
+            raise CheckpointError(f"symmetric: the weights of {name} do not fit this version: {error}") from error
+        module.eval()
+        module.requires_grad_(requires_grad=False)
+    centre, spread = state["scale"]
+    skeletons = {}
+    for text, count in state["skeletons"].items():
+        number, *names = text.split()
+        skeletons[Skeleton(int(number), tuple(names))] = int(count)
+    return Model(
+        letters=letters,
+        geometry=geometry,
+        networks=networks,
+        properties=tuple(state["properties"]),
+        scale=Scale(tuple(centre), tuple(spread)),
+        calibration=tuple((float(a), float(b)) for a, b in state["calibration"]),
+        ranges={name: (float(low), float(high)) for name, (low, high) in state["ranges"].items()},
+        skeletons=skeletons,
+        known_rows=frozenset(state["known_rows"]),
+        training_energies=tuple((dict(amounts), float(energy)) for amounts, energy in state["training_energies"]),
+        elements=tuple(state["elements"]),
+        fingerprint=fingerprint,
+    )
