@@ -71,6 +71,11 @@ class Mixture:
         return tuple(member.name for member in self._members)
 
     @property
+    def members(self) -> tuple[Generator, ...]:
+        """Generators of the mix, in the order of their numbers."""
+        return self._members
+
+    @property
     def version(self) -> str:
         """Versions of the members, joined."""
         return ",".join(f"{member.name}={member.version}" for member in self._members)

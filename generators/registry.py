@@ -6,11 +6,11 @@ import inspect
 import json
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from generators.base import Generator
 
 
@@ -25,11 +25,14 @@ class Entry:
         ``module:Class``.
     summary : str
         One line for people.
+    trained : bool
+        Whether it is a trained model, with a checkpoint that ships in the folder ``checkpoint`` beside its module.
     """
 
     name: str
     target: str
     summary: str
+    trained: bool = False
 
 
 ENTRIES = (
@@ -37,6 +40,7 @@ ENTRIES = (
         "symmetric",
         "generators.symmetric:Symmetric",
         "trained, symmetric by design: skeleton and elements first, then geometry; learns from every verdict",
+        trained=True,
     ),
     Entry(
         "ion_exchange",
@@ -62,6 +66,58 @@ def describe() -> list[dict[str, Any]]:
         ``name``, ``summary`` and ``target``, in the order of :data:`ENTRIES`.
     """
     return [{"name": entry.name, "summary": entry.summary, "target": entry.target} for entry in ENTRIES]
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """What a trained model was shown.
+
+    Parameters
+    ----------
+    elements : tuple of str
+    properties : tuple of str
+    """
+
+    elements: tuple[str, ...]
+    properties: tuple[str, ...]
+
+
+def is_trained(name: str) -> bool:
+    """Tell whether a name is that of a trained model."""
+    return any(entry.name == name and entry.trained for entry in ENTRIES)
+
+
+def abilities_of(name: str, checkpoint: str | None = None) -> Abilities | None:
+    """Read what a trained model was shown from its checkpoint; nothing heavy is imported.
+
+    Parameters
+    ----------
+    name : str
+        A registered name.
+    checkpoint : str or None
+        Folder of the checkpoint; None means the one that ships.
+
+    Returns
+    -------
+    Abilities or None
+        None for what is no trained model, and for a checkpoint that can't be read (making the generator tells why).
+    """
+    entry = next((entry for entry in ENTRIES if entry.name == name and entry.trained), None)
+    if entry is None:
+        return None
+    try:
+        if checkpoint is None:
+            package = entry.target.partition(":")[0]
+            root = find_spec(package)
+            if root is None or root.origin is None:
+                return None
+            path = Path(root.origin).parent / "checkpoint" / "generator.json"
+        else:
+            path = Path(checkpoint) / "generator.json"
+        state = json.loads(path.read_text())
+        return Abilities(tuple(state["elements"]), tuple(state["properties"]))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError):
+        return None
 
 
 def options_of(name: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from functools import partial
 from typing import TYPE_CHECKING
 
-from generators.registry import describe, options_of
+from generators.registry import abilities_of, describe, make_generator, options_of
 from workflows.engines.registry import make_engine
 from workflows.known_files import check_known
 from workflows.problems import Problem
@@ -40,16 +40,45 @@ def check_generators(spec: CampaignSpec) -> list[Problem]:
             message = f"no generator is called {share.name!r}; {hint}known: {', '.join(known)}"
             problems.append(Problem(f"generator[{index}].name", message))
             continue
+        problems += _untaught(spec, index)
         if not share.options:
             continue  # what a generator's options are is known by importing it, which takes seconds
         options = options_of(share.name)
+        unknown = sorted(set(share.options) - set(options))
         problems += [
             Problem(
                 f"generator[{index}].options.{option}",
                 f"{share.name} has no such option; it has: {', '.join(sorted(options)) or 'none'}",
             )
-            for option in sorted(set(share.options) - set(options))
+            for option in unknown
         ]
+        if unknown:
+            continue
+        try:
+            make_generator(share.name, **share.options)
+        except (ValueError, OSError) as error:
+            problems.append(Problem(f"generator[{index}].options", str(error)))
+    return problems
+
+
+def _untaught(spec: CampaignSpec, index: int) -> list[Problem]:
+    """List the elements and targets of a campaign that a trained model never saw."""
+    share = spec.generator[index]
+    checkpoint = share.options.get("checkpoint")
+    seen = abilities_of(share.name, checkpoint if isinstance(checkpoint, str) else None)
+    if seen is None:
+        return []
+    problems = []
+    asked = {element for system in spec.chemistry.chemical_systems() for element in system}
+    if missing := sorted(asked - set(seen.elements)):
+        message = (
+            f"{share.name} was trained on no crystal with {', '.join(missing)}; leave "
+            f"{'it' if len(missing) == 1 else 'them'} out, or propose with ion_exchange or random"
+        )
+        problems.append(Problem(f"generator[{index}].name", message))
+    if untargeted := sorted(set(spec.targets.properties) - set(seen.properties)):
+        message = f"{share.name} was not trained on {', '.join(untargeted)}: this target does not steer its proposals"
+        problems.append(Problem(f"generator[{index}].name", message, level="warning"))
     return problems
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from generators.registry import load_generator, make_generator
 
@@ -21,6 +21,19 @@ def initial_generator(spec: CampaignSpec) -> Generator:
         return make_generator(only.name, **only.options)
     members = [(part.name, part.share, part.options) for part in spec.generator]
     return make_generator("mixture", members=members)
+
+
+def updates_of(generator: Generator) -> list[dict[str, Any]]:
+    """Give what the last update of a generator, or of each member of a mix, did; baselines have nothing to tell.
+
+    Returns
+    -------
+    list of dict
+        ``generator`` and what its ``last_update`` says.
+    """
+    members = getattr(generator, "members", (generator,))
+    told = [(member.name, getattr(member, "last_update", None)) for member in members]
+    return [{"generator": name, **what} for name, what in told if what]
 
 
 def save_state(files: Blobs, generator: Generator) -> str:

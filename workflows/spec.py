@@ -216,7 +216,7 @@ class Targets(_Part):
 class GeneratorShare(_Part):
     """One generator of a mix."""
 
-    name: str = Field(..., description="a registered generator: ion_exchange, random, ...")
+    name: str = Field(..., description="a registered generator: symmetric, ion_exchange, random, ...")
     share: float = Field(1.0, gt=0, le=1e6, strict=True, description="relative share of the samples")
     options: dict[str, Any] = Field(default_factory=dict, description="passed to the generator")
 
@@ -240,7 +240,7 @@ class CampaignSpec(_Part):
     chemistry: Chemistry
     targets: Targets = Field(Targets(), description="what a hit must meet")
     generator: tuple[GeneratorShare, ...] = Field(
-        (GeneratorShare(name="ion_exchange", share=0.6), GeneratorShare(name="random", share=0.4)),
+        (GeneratorShare(name="symmetric", share=0.7), GeneratorShare(name="ion_exchange", share=0.3)),
         max_length=20,
         description="one generator, or a mix with shares",
     )

@@ -220,10 +220,11 @@ def look(model: Model, rows: Sequence[Row], seed: int, temperature: float, draws
 def better(model: Model, a: Forecast, b: Forecast) -> Forecast:
     """Of two forecasts of the same rows, take row by row the one of lower energy."""
     column = model.energy_column
+    take: NDArray[np.bool_]
     if column is None:
-        take = np.isnan(a.mean).any(axis=1) & ~np.isnan(b.mean).any(axis=1)
+        take = np.logical_and(np.isnan(a.mean).any(axis=1), ~np.isnan(b.mean).any(axis=1))
     else:
-        take = np.nan_to_num(b.mean[:, column], nan=np.inf) < np.nan_to_num(a.mean[:, column], nan=np.inf)
+        take = np.less(np.nan_to_num(b.mean[:, column], nan=np.inf), np.nan_to_num(a.mean[:, column], nan=np.inf))
     return type(a)(*(np.where(take[:, None], y, x) for x, y in zip(a, b, strict=True)))
 
 

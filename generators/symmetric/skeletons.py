@@ -8,6 +8,7 @@ the training set, smoothed.
 from __future__ import annotations
 
 from collections import Counter
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -42,12 +43,17 @@ class Skeleton(NamedTuple):
     @property
     def counts(self) -> tuple[int, ...]:
         """Atoms of each orbit in the primitive cell."""
-        return tuple(sites(self.number)[x].multiplicity // centring(self.number) for x in self.letters)
+        return _counts(self.number, self.letters)
 
     @property
     def key(self) -> str:
         """Name, e.g. ``225_a_b``."""
         return f"{self.number}_{'_'.join(self.letters)}"
+
+
+@lru_cache(maxsize=100_000)
+def _counts(number: int, letters: tuple[str, ...]) -> tuple[int, ...]:
+    return tuple(sites(number)[x].multiplicity // centring(number) for x in letters)
 
 
 class LetterNetwork(nn.Module):

@@ -11,6 +11,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from workflows.lessons import update_in_words
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -56,7 +58,13 @@ def status_view(status: Status, most_rounds: int | None = None, there: str = "")
         (meaning + why, colour),
         f"  round {len(status.rounds)} of {status.rounds_wanted}  {status.engine}/{status.protocol}",
     )
-    parts: list[RenderableType] = [head, _funnel(status, most_rounds), Text("")]
+    parts: list[RenderableType] = [head, _funnel(status, most_rounds)]
+    parts += [
+        Text(update_in_words(update, r.number), style="dim")
+        for r in status.rounds[-(most_rounds or len(status.rounds)) :]
+        for update in r.updates
+    ]
+    parts.append(Text(""))
     parts += [_stages(opened) for opened in status.rounds if opened.state != "closed"]
     parts.append(_pace(status))
     if status.pilots:

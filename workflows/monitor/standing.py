@@ -54,6 +54,8 @@ class RoundStatus:
         ``sample``, ``screen``, ``prerelax`` and ``verify``; of open rounds only.
     opened, closed : datetime or None
         In UTC.
+    updates : list of dict
+        What its feedback did to each generator that tells; of closed rounds.
     """
 
     number: int
@@ -63,6 +65,7 @@ class RoundStatus:
     progress: dict[str, Progress] = field(default_factory=dict)
     opened: datetime | None = None
     closed: datetime | None = None
+    updates: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

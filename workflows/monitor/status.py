@@ -46,7 +46,10 @@ _ATTEMPT = {
     "_id": 0, "fw_id": 1, "round": 1, "candidate": 1, "stage": 1, "host": 1, "pid": 1, "process_started": 1,
     "started_at": 1, "cluster": 1, "scheduler_job": 1,
 }  # fmt: skip
-_ROUND = {"_id": 0, "round": 1, "state": 1, "summary": 1, "control_state": 1, "claimed_at": 1, "closed_at": 1}
+_ROUND = {
+    "_id": 0, "round": 1, "state": 1, "summary": 1, "learned.updates": 1, "control_state": 1, "claimed_at": 1,
+    "closed_at": 1,
+}  # fmt: skip
 
 
 def campaign_status(database: Database[Any], campaign: str) -> Status:
@@ -133,6 +136,7 @@ def _closed(document: dict[str, Any]) -> RoundStatus:
         number=document["round"],
         state="closed",
         summary=RoundSummary.model_validate(document["summary"]),
+        updates=(document.get("learned") or {}).get("updates") or [],
         opened=_utc(document["claimed_at"]),
         closed=_utc(document["closed_at"]),
     )

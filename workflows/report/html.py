@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from workflows.lessons import update_in_words
 from workflows.records import now
 from workflows.report import words
 from workflows.report.answer import answer
@@ -125,6 +126,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
+        told=update_in_words,
         formula=words.pretty_formula,
         spacegroup_parts=words.spacegroup_parts,
         number=words.number,

@@ -54,7 +54,7 @@ def close_round(database: Database[Any], files: Blobs, spec: CampaignSpec, numbe
 
     A round that is closed already is returned as it is: it is never reopened.
     """
-    from workflows.generator_states import load_state, save_state
+    from workflows.generator_states import load_state, save_state, updates_of
     from workflows.summary import summarise
 
     current = ledger.get_round(database, spec.name, number)
@@ -87,6 +87,7 @@ def close_round(database: Database[Any], files: Blobs, spec: CampaignSpec, numbe
                     "verdicts": len(verdicts),
                     "good": sum(v.stable for v in verdicts),
                     "failed": sum(not v.verified for v in verdicts),
+                    "updates": updates_of(generator),
                 },
             }
         },
@@ -113,7 +114,14 @@ def labelled_from(database: Database[Any], proposed: list[Candidate], verdicts: 
 
     judged = {v.candidate for v in verdicts}
     labelled = [
-        Labelled(c.candidate, Structure.from_dict(c.structure), c.generator, c.info)
+        Labelled(
+            candidate=c.candidate,
+            structure=Structure.from_dict(c.structure),
+            generator=c.generator,
+            info=c.info,
+            novel=c.select.novel if c.select else None,
+            screened_above_hull_ev_per_atom=c.select.screening_e_hull_ev_per_atom if c.select else None,
+        )
         for c in proposed
         if c.candidate not in judged
     ]
@@ -131,6 +139,9 @@ def labelled_from(database: Database[Any], proposed: list[Candidate], verdicts: 
                 hit=verdict.hit if verdict.verified else None,
                 properties={name: found.value for name, found in verdict.properties.items()},
                 cause=verdict.cause.code if verdict.cause else None,
+                screened_above_hull_ev_per_atom=candidate.select.screening_e_hull_ev_per_atom
+                if candidate.select
+                else None,
             )
         )
     return sorted(labelled, key=lambda one: one.candidate)
