@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -31,26 +32,9 @@ def element_features() -> NDArray[np.float32]:
     """
     rows = [[0.0] * (11 + len(BLOCKS))]
     for z in range(1, MAX_Z + 1):
-        element = Element.from_Z(z)
-        states = element.common_oxidation_states or element.oxidation_states or (0,)
-        negativity = 0.0 if math.isnan(element.X) else float(element.X)
-        group = float(element.group)
-        rows.append(
-            [
-                negativity,
-                float(covalent_radii[z]),
-                float(element.average_ionic_radius or covalent_radii[z] * 0.7),
-                float(element.row),
-                group,
-                group if group <= 12 else group - 10,
-                float(element.mendeleev_no or 0.0),
-                math.log(float(element.molar_volume or 20.0)),
-                math.log(float(element.melting_point or 1000.0)),
-                float(min(states)),
-                float(max(states)),
-                *(float(element.block == block) for block in BLOCKS),
-            ]
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pymatgen warns of each number that it does not have
+            rows.append(_row(z))
     table = np.array(rows)
     known = table[1:, : -len(BLOCKS)]
     table[1:, : -len(BLOCKS)] = (known - known.mean(axis=0)) / known.std(axis=0)
@@ -62,3 +46,24 @@ def element_features() -> NDArray[np.float32]:
 def symbol_of(z: int) -> str:
     """Symbol of an atomic number."""
     return str(chemical_symbols[z])
+
+
+def _row(z: int) -> list[float]:
+    element = Element.from_Z(z)
+    states = element.common_oxidation_states or element.oxidation_states or (0,)
+    negativity = 0.0 if math.isnan(element.X) else float(element.X)
+    group = float(element.group)
+    return [
+        negativity,
+        float(covalent_radii[z]),
+        float(element.average_ionic_radius or covalent_radii[z] * 0.7),
+        float(element.row),
+        group,
+        group if group <= 12 else group - 10,
+        float(element.mendeleev_no or 0.0),
+        math.log(float(element.molar_volume or 20.0)),
+        math.log(float(element.melting_point or 1000.0)),
+        float(min(states)),
+        float(max(states)),
+        *(float(element.block == block) for block in BLOCKS),
+    ]

@@ -1,0 +1,76 @@
+"""What is compared: generators with and without feedback, and the chemical systems they search."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from generators.base import Generator
+    from workflows.spec import CampaignSpec
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to run a campaign.
+
+    Parameters
+    ----------
+    name : str
+    generator : str
+        Registry name.
+    feedback : bool
+        Whether verdicts teach the generator and the surrogate behind the selection.
+    options : dict
+        Of the generator.
+    """
+
+    name: str
+    generator: str
+    feedback: bool
+    options: dict[str, Any]
+
+    def make(self) -> Generator:
+        """Make its generator, which has learned nothing yet."""
+        from generators.registry import make_generator
+
+        return make_generator(self.generator, **self.options)
+
+
+ARMS = (
+    Arm("learned + feedback", "symmetric", feedback=True, options={}),
+    Arm("learned", "symmetric", feedback=False, options={}),
+    Arm("ion exchange + feedback", "ion_exchange", feedback=True, options={}),
+    Arm("ion exchange", "ion_exchange", feedback=False, options={}),
+    Arm("random", "random", feedback=False, options={}),
+)
+
+SYSTEMS: dict[str, dict[str, Any]] = {
+    "Mg-Al-Si-N-O": {
+        "chemistry": {"allowed": ["Mg", "Al", "Si", "N", "O"], "max_elements": 3},
+        "targets": {"bulk_modulus": {"min": 120.0, "unit": "GPa"}},
+    },
+    "Ca-Mg-Zn-O-S": {
+        "chemistry": {"allowed": ["Ca", "Mg", "Zn", "O", "S"], "max_elements": 3},
+        "targets": {"bulk_modulus": {"min": 80.0, "unit": "GPa"}},
+    },
+}
+"""Stiff oxynitrides, and stiff oxysulfides of the alkaline earths and zinc; hull cut 0.1 eV/atom in both."""
+
+
+def spec_of(system: str, rounds: int, samples: int, budget: int, seed: int) -> CampaignSpec:
+    """Write the campaign of a system."""
+    from workflows.spec import CampaignSpec
+
+    return CampaignSpec.model_validate(
+        {
+            "name": f"feedback-{seed}",
+            **SYSTEMS[system],
+            "generator": "symmetric",
+            "rounds": rounds,
+            "samples": samples,
+            "control": 0,
+            "budget": {"verifications": budget},
+            "seed": seed,
+        }
+    )
