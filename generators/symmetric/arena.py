@@ -89,6 +89,12 @@ class Arena:
         """Index of each row by its key."""
         return {row.key: i for i, row in enumerate(self.rows)}
 
+    @cached_property
+    def composition(self) -> NDArray[np.int64]:
+        """Number of each row's composition."""
+        numbers: dict[str, int] = {}
+        return np.array([numbers.setdefault(row.formula, len(numbers)) for row in self.rows], dtype=np.int64)
+
 
 def make_arena(model: Model, condition: Condition) -> Arena:
     """Enumerate, draw, forecast; the same condition gives the same arena.

@@ -43,6 +43,9 @@ SKELETON_POWER = 0.5
 """Power of the skeletons' probability: the training set's frequencies say what was built, not what is good."""
 RESIDUAL_STD_EV_PER_ATOM, RESIDUAL_NOISE_EV_PER_ATOM = 0.25, 0.06
 RESIDUAL_STD_LOG, RESIDUAL_NOISE_LOG = 0.3, 0.08
+CROWD_POWER = 0.7
+"""Power of a composition's whole weight that is taken off each of its rows: one composition has hundreds of them, and
+after the first few the rest are polymorphs far above it."""
 COMPONENTS = 8
 """Principal components of the networks' embedding that tell the Gaussian process which rows are alike."""
 COMPOSITION_SCALE = 3.0
@@ -254,7 +257,11 @@ def weights(model: Model, arena: Arena, memory: Memory, condition: Condition, wi
 
 
 def _log_weights(outlook: Outlook, arena: Arena, condition: Condition, wishes: Wishes) -> Floats:
-    return SKELETON_POWER * arena.prior + wishes.sharpness * hit_log_probability(outlook, condition, wishes.targeting)
+    own = SKELETON_POWER * arena.prior + wishes.sharpness * hit_log_probability(outlook, condition, wishes.targeting)
+    crowd = np.full(int(arena.composition.max()) + 1, -np.inf)
+    np.logaddexp.at(crowd, arena.composition, own)
+    taken_off = CROWD_POWER * crowd[arena.composition]
+    return np.where(np.isfinite(own), own - np.where(np.isfinite(taken_off), taken_off, 0.0), -np.inf)
 
 
 def probabilities(log_weights: Floats) -> Floats:
