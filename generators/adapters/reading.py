@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from io import StringIO
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import spglib
@@ -16,8 +17,6 @@ from generators.crystals.validity import check_structure, read_structures
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from ase import Atoms
 
     from generators.base import Condition
 
@@ -41,7 +40,7 @@ class NoCrystalsError(ValueError):
 
 
 def read_extxyz(path: Path) -> list[Found]:
-    """Read the frames of an extxyz file; a frame that is no crystal costs only itself.
+    """Read the frames of an extxyz file; a frame that can't be read, or is no crystal, costs only itself.
 
     Raises
     ------
@@ -52,20 +51,33 @@ def read_extxyz(path: Path) -> list[Found]:
     if size > MOST_BYTES:
         raise NoCrystalsError(f"{path.name} has {size / 2**20:.0f} MiB, at most {MOST_BYTES // 2**20} are read")
     try:
-        frames = ase_read(path, index=":", format="extxyz") if size else []
-    except Exception as error:  # garbage makes ASE's reader raise nearly anything
-        reason = (str(error).strip().splitlines() or [""])[0]
-        raise NoCrystalsError(f"{path.name} can't be read as extxyz: {type(error).__name__}: {reason}") from error
-    return [_crystal(frame) for frame in frames]
+        lines = path.read_text().splitlines()
+    except UnicodeDecodeError as error:
+        raise NoCrystalsError(f"{path.name} is no text") from error
+    found: list[Found] = []
+    at = 0
+    while at < len(lines):
+        try:
+            end = at + 2 + int(lines[at])
+        except ValueError as error:
+            raise NoCrystalsError(
+                f"line {at + 1} of {path.name} should be a number of atoms, it is {lines[at][:40]!r}"
+            ) from error
+        if not at + 2 < end <= len(lines):
+            raise NoCrystalsError(f"{path.name} ends before the {lines[at].strip()} atoms of line {at + 1}")
+        found.append(_crystal("\n".join(lines[at:end]) + "\n"))
+        at = end
+    return found
 
 
-def _crystal(atoms: Atoms) -> Found:
-    if atoms.cell.rank != 3:
-        return Unreadable('it has no cell (Lattice="..." in the comment line)')
+def _crystal(frame: str) -> Found:
     try:
+        atoms = ase_read(StringIO(frame), format="extxyz")
+        if atoms.cell.rank != 3:
+            return Unreadable('it has no cell (Lattice="..." in the comment line)')
         return AseAtomsAdaptor.get_structure(atoms)
-    except (ValueError, KeyError, IndexError, TypeError, ZeroDivisionError) as error:
-        return Unreadable(f"it is no crystal: {error}")
+    except Exception as error:  # noqa: BLE001 - garbage makes ASE's reader raise nearly anything
+        return Unreadable(f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}")
 
 
 def read_file(path: Path) -> list[Found]:
