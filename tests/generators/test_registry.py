@@ -11,7 +11,6 @@ import pytest
 from generators.base import Generator
 from generators.registry import describe, load_generator, make_generator, options_of
 
-
 NEEDED = {
     "mixture": {"members": [("random", 1.0)]},
     "folder": {"path": "crystals"},

@@ -1,4 +1,4 @@
-"""The adapter to Chemeleon-DNG, against a stand-in that takes the arguments and writes the files that upstream's does."""
+"""The adapter to Chemeleon-DNG, against a stand-in that takes its arguments and writes its files."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from outside_fixtures import same
-from pymatgen.core import Lattice, Structure
+from pymatgen.core import Structure
 
 from generators.adapters.folder import FolderOfCrystals
 from generators.base import Condition, Generator, derive_seed
@@ -19,14 +19,15 @@ OXIDES = Condition((("Mg", "O"), ("Li", "O")), max_atoms=4)
 
 
 def salt(cation, anion, edge, *, conventional=False):
-    structure = Structure.from_spacegroup("Fm-3m", Lattice.cubic(edge), [cation, anion], [[0, 0, 0], [0.5, 0.5, 0.5]])
-    return structure if conventional else structure.get_primitive_structure()
+    h = edge / 2
+    primitive = Structure([[0, h, h], [h, 0, h], [h, h, 0]], [cation, anion], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    return primitive * [[-1, 1, 1], [1, -1, 1], [1, 1, -1]] if conventional else primitive
 
 
-@pytest.fixture
-def folder(tmp_path):
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
     """MgO three times (b, c and twice in d), and what can't be used."""
-    crystals = tmp_path / "crystals"
+    crystals = tmp_path_factory.mktemp("folder") / "crystals"
     (crystals / "deeper").mkdir(parents=True)
     salt("Mg", "O", 4.21).to(str(crystals / "b.cif"))
     salt("Mg", "O", 4.30, conventional=True).to(str(crystals / "POSCAR_c"), fmt="poscar")
@@ -67,17 +68,19 @@ def test_crystals_come_by_name(folder):
 def test_what_is_passed_over_is_counted(folder):
     with pytest.warns(UserWarning, match="3 crystals passed over") as caught:
         FolderOfCrystals(str(folder)).sample(4, OXIDES, 3)
-    message = str(caught[0].message)
+    (message,) = [str(w.message) for w in caught if w.category is UserWarning]
     assert "1 outside the chemical systems (such as a.cif: NaCl)" in message
     assert "1 not charge neutral (such as e.cif: LiO, rule 'strict')" in message
     assert "f.cif" in message
 
 
 def test_asking_for_more_than_fit_is_refused_at_once(folder):
-    with pytest.raises(ValueError, match=r"5 crystals are asked for, 4 of those in .* fit the condition"):
-        FolderOfCrystals(str(folder)).sample(5, OXIDES, 3)
-    with pytest.raises(ValueError, match="1 crystals are asked for, 0 of those"):
-        FolderOfCrystals(str(folder), repeat=True).sample(1, Condition((("Zn", "S"),)), 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(ValueError, match=r"5 crystals are asked for, 4 of those in .* fit the condition"):
+            FolderOfCrystals(str(folder)).sample(5, OXIDES, 3)
+        with pytest.raises(ValueError, match="1 crystals are asked for, 0 of those"):
+            FolderOfCrystals(str(folder), repeat=True).sample(1, Condition((("Zn", "S"),)), 3)
 
 
 @settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -56,7 +56,7 @@ def main(
         )
     try:
         if os.environ.get("STAND_IN_DISK_FULL"):
-            raise OSError(28, "No space left on device")
+            raise OSError(28, "No space left on device")  # noqa: TRY301 - stands for the disk's own
         (Path(output_path) / "generated_crystals.extxyz").write_text("".join(frames))
         with zipfile.ZipFile(Path(output_path) / "generated_crystals_cif.zip", "w") as archive:
             for number in range(len(frames)):
