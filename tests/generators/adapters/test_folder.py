@@ -70,7 +70,7 @@ def test_what_is_passed_over_is_counted(folder):
         FolderOfCrystals(str(folder)).sample(4, OXIDES, 3)
     (message,) = [str(w.message) for w in caught if w.category is UserWarning]
     assert "1 outside the chemical systems (such as a.cif: NaCl)" in message
-    assert "1 not charge neutral (such as e.cif: LiO, rule 'strict')" in message
+    assert "1 not charge neutral (such as e.cif: Li2O2, rule 'strict')" in message
     assert "f.cif" in message
 
 
@@ -83,7 +83,7 @@ def test_asking_for_more_than_fit_is_refused_at_once(folder):
             FolderOfCrystals(str(folder), repeat=True).sample(1, Condition((("Zn", "S"),)), 3)
 
 
-@settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 11), st.integers(0, 11))
 def test_a_stream_that_repeats_can_begin_anywhere(folder, n, start):
     generator = FolderOfCrystals(str(folder), repeat=True)
