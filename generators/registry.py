@@ -53,6 +53,14 @@ ENTRIES = (
         "random space group, Wyckoff positions and coordinates; learns which groups and stoichiometries held",
     ),
     Entry("mixture", "generators.mixture:Mixture", "several generators with shares"),
+    Entry("folder", "generators.adapters.folder:FolderOfCrystals", "crystals that lie in a folder of files"),
+    Entry("script", "generators.adapters.script:OutsideModel", "a program of your own in an environment of its own"),
+    Entry("mattergen", "generators.adapters.mattergen:MatterGen", "MatterGen, installed in an environment of its own"),
+    Entry(
+        "chemeleon",
+        "generators.adapters.chemeleon:ChemeleonDNG",
+        "Chemeleon-DNG (compositions or any crystals), installed in an environment of its own",
+    ),
 )
 """What is registered; the one place to add a generator."""
 

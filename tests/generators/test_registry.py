@@ -11,11 +11,19 @@ import pytest
 from generators.base import Generator
 from generators.registry import describe, load_generator, make_generator, options_of
 
+NEEDED = {
+    "mixture": {"members": [("random", 1.0)]},
+    "folder": {"path": "crystals"},
+    "script": {"command": ["model", "{output}", "{n}", "{seed}"]},
+    "mattergen": {"python": "python", "pretrained_name": "chemical_system"},
+    "chemeleon": {"python": "python", "model_path": "chemeleon_csp_alex_mp_20_v0.0.2.ckpt"},
+}
+"""Options without which a generator can't be made."""
+
 
 @pytest.mark.parametrize("entry", describe(), ids=lambda entry: entry["name"])
 def test_every_entry_can_be_made_saved_and_loaded(entry, tmp_path):
-    options = {"members": [("random", 1.0)]} if entry["name"] == "mixture" else {}
-    generator = make_generator(entry["name"], **options)
+    generator = make_generator(entry["name"], **NEEDED.get(entry["name"], {}))
     assert isinstance(generator, Generator)
     assert generator.name == entry["name"]
     assert entry["summary"]

@@ -1,0 +1,1 @@
+"""A stand-in for Chemeleon-DNG, for tests only: no model."""

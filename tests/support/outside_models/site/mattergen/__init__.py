@@ -1,0 +1,1 @@
+"""A stand-in for MatterGen, for tests only: no model."""
