@@ -9,6 +9,7 @@ groups count as one, as left and right do for StructureMatcher and the AMD.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,7 +52,7 @@ class Symmetry:
         """Space group and Wyckoff letters, blind to species, e.g. ``225_a_b`` for rocksalt."""
         number = _ENANTIOMORPHS.get(self.number, self.number)
         letters = [letter for _, letter in self.orbits]
-        return f"{number}_" + "_".join(min(sorted(map(table.__getitem__, letters)) for table in _relabellings(number)))
+        return f"{number}_" + "_".join(min(sorted(map(table.__getitem__, letters)) for table in relabellings(number)))
 
     @property
     def prototype_key(self) -> str:
@@ -66,7 +67,7 @@ class Symmetry:
         ]
         best = min(
             sorted((count, "".join(sorted(map(table.__getitem__, letters)))) for count, letters in groups)
-            for table in _relabellings(number)
+            for table in relabellings(number)
         )
         return f"{number}_" + "_".join(f"{count}{letters}" for count, letters in best)
 
@@ -133,9 +134,11 @@ def prototype_key(structure: Structure, symprec: float = SYMPREC) -> str:
     return symmetry(structure, symprec).prototype_key
 
 
-def _relabellings(number: int) -> list[dict[str, str]]:
+@lru_cache(maxsize=230)
+def relabellings(number: int) -> tuple[dict[str, str], ...]:
     """Wyckoff letters as they may be renamed by another choice of origin or axes."""
     # Whoever imports the table gets the whole AFLOW library built, which takes seconds: not before it is asked for.
     from pymatgen.analysis.prototypes import WYCKOFF_POSITION_RELAB_DICT  # noqa: PLC0415 - see above
 
-    return [{chr(int(old)): new for old, new in table.items()} for table in WYCKOFF_POSITION_RELAB_DICT[str(number)]]
+    tables = WYCKOFF_POSITION_RELAB_DICT[str(number)]
+    return tuple({chr(int(old)): new for old, new in table.items()} for table in tables)

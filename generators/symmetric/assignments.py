@@ -8,10 +8,10 @@ from math import gcd
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from pymatgen.analysis.prototypes import WYCKOFF_POSITION_RELAB_DICT
 
 from generators.base import Condition, derive_seed
 from generators.compositions import element_sets, is_neutral
+from generators.crystals.symmetry import relabellings
 from generators.symmetric.skeletons import Skeleton
 
 if TYPE_CHECKING:
@@ -63,14 +63,6 @@ def row_key(number: int, orbits: tuple[tuple[str, str], ...]) -> str:
     """
     best = min(sorted((table[letter], element) for letter, element in orbits) for table in relabellings(number))
     return f"{number}_" + "_".join(f"{letter}:{element}" for letter, element in best)
-
-
-@lru_cache(maxsize=230)
-def relabellings(number: int) -> tuple[dict[str, str], ...]:
-    """Wyckoff letters as they may be renamed by another choice of origin or axes; the identity is among them."""
-    tables = [{chr(int(old)): new for old, new in table.items()} for table in WYCKOFF_POSITION_RELAB_DICT[str(number)]]
-    identity = {letter: letter for letter in tables[0]}
-    return (identity, *tables)
 
 
 def canonical(skeleton: Skeleton) -> tuple[int, tuple[str, ...]]:
