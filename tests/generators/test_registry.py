@@ -32,7 +32,7 @@ def test_every_entry_can_be_made_saved_and_loaded(entry, tmp_path):
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="'magic'; known are symmetric, .*ion_exchange, random, mixture"):
+    with pytest.raises(ValueError, match=r"'magic'; known are symmetric, .*ion_exchange, random, mixture"):
         make_generator("magic")
 
 
