@@ -31,6 +31,7 @@ PROPERTY_UNITS = {
     "formation_energy": "eV/atom",
     "bulk_modulus": "GPa",
     "band_gap": "eV",
+    "direct_band_gap": "eV",
     "heat_of_formation": "eV/atom",
     "energy_above_hull": "eV/atom",
 }
