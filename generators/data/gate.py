@@ -42,6 +42,7 @@ _SORTS = (
     ("beyond plutonium", "species"),
     ("not a finite number", "not a number"),
     ("is no number", "not a number"),
+    ("thickness", "cell"),  # pymatgen's word for a flat cell
     ("can't be read", "unreadable"),
     ("property", "property"),
     ("an energy of", "energy"),

@@ -224,15 +224,14 @@ def load_extxyz(path: Path, on_row: Callable[[int], None] | None = None) -> Load
 
 
 def _add_file(rows: _Collector, path: Path, values: Mapping[str, object]) -> None:
+    label = _label({"label": path.stem}, rows.source, 0)
     try:
         structures = read_structures(path)
     except ValueError as error:
-        rows.refuse(path.stem, str(error).removeprefix(f"{path}: "))
+        rows.refuse(label, str(error).removeprefix(f"{path}: "))
         return
     for number, structure in enumerate(structures, start=1):
-        rows.add(
-            path.stem if len(structures) == 1 else f"{path.stem}/{number}", structure, values, values.get(ENERGY_COLUMN)
-        )
+        rows.add(label if len(structures) == 1 else f"{label}/{number}", structure, values, values.get(ENERGY_COLUMN))
 
 
 def _by_file(table: Path, stems: set[str], rows: _Collector) -> dict[str, dict[str, str]]:
@@ -286,9 +285,11 @@ def _frames(text: str) -> Iterator[tuple[int, str | None]]:
     A frame begins where a line holds one integer alone and the next one is a comment; the next frame is looked for
     anew, so that a wrong count costs its own frame only.
     """
-    lines = text.splitlines()
+    lines = text.replace("\r\n", "\n").split("\n")
     begins = [i for i in range(len(lines) - 1) if lines[i].strip().isdigit() and not _is_atom(lines[i + 1])]
-    if begins and any(line.strip() for line in lines[: begins[0]]):
+    if not begins:
+        return
+    if any(line.strip() for line in lines[: begins[0]]):
         yield 1, None
     for begin, end in zip(begins, [*begins[1:], len(lines)], strict=True):
         frame = lines[begin:end]
