@@ -237,11 +237,8 @@ def _add_file(rows: _Collector, path: Path, values: Mapping[str, object]) -> Non
 def _by_file(table: Path, stems: set[str], rows: _Collector) -> dict[str, dict[str, str]]:
     """Read a table of properties; a row that names no file of the folder is reported."""
     values: dict[str, dict[str, str]] = {}
-    column: str | None = None
-    for number, row in _rows(table, ()):
-        column = column or next((name for name in FILE_COLUMNS if name in row), None)
-        if column is None:
-            raise ValueError(f"{table}: no column names the files; call one of them {FILE_COLUMNS[0]}")
+    for number, row in _rows(table, FILE_COLUMNS):
+        column = next(name for name in FILE_COLUMNS if name in row)
         if None in row or None in row.values():
             rows.refuse(f"{table.name} row {number}", f"row {number} has not as many cells as the header has columns")
             continue
@@ -257,13 +254,13 @@ def _by_file(table: Path, stems: set[str], rows: _Collector) -> dict[str, dict[s
     return values
 
 
-def _rows(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
+def _rows(path: Path, one_of: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
     reader = csv.DictReader(io.StringIO(_text(path), newline=""))
     try:
         header = reader.fieldnames or []
-        if missing := [name for name in needed if name not in header]:
+        if not set(one_of) & set(header):
             found = ", ".join(name or "(no name)" for name in header)
-            raise ValueError(f"{path}: it has no column {missing[0]}; its columns are: {found or 'none'}")
+            raise ValueError(f"{path}: it has no column {' or '.join(one_of)}; its columns are: {found or 'none'}")
         yield from enumerate(reader, start=1)
     except csv.Error as error:
         raise ValueError(f"{path}: can't be read as CSV near line {reader.line_num}: {error}") from error

@@ -240,7 +240,7 @@ def test_a_folder_without_cifs_and_a_table_without_names_are_refused(tmp_path, f
         load(tmp_path / "bare")
     table = tmp_path / "t.csv"
     table.write_text("gap\n1\n")
-    with pytest.raises(ValueError, match="no column names the files"):
+    with pytest.raises(ValueError, match="it has no column file or filename or cif"):
         load(folder, table)
     with pytest.raises(ValueError, match="belongs to a folder"):
         load(table, table)

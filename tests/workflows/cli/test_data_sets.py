@@ -83,7 +83,7 @@ def test_relaxing_labels_with_chgnet(nucleate, mine, tmp_path):
     ran = nucleate("data", "add", mine, "--table", table, "--relax", "--output", into, "--report", report)
     assert ran.code == 0, ran.err
     for entry in Dataset.read(into).entries:
-        assert entry.energy_ev_per_atom == pytest.approx(-6.2, abs=0.5)
+        assert entry.energy_ev_per_atom == pytest.approx(-6.35, abs=0.6)
         assert entry.properties["formation_energy"] == pytest.approx(-3.1, abs=0.4)
         assert 80 < entry.properties["bulk_modulus"] < 190
         assert entry.properties["band_gap"] > 7
@@ -147,7 +147,7 @@ def test_a_trial_build_and_the_same_again(nucleate, tmp_path):
         (["add", "gone", "--output", "set.extxyz"], "gone: no such file or folder"),
         (["add", "mine", "--output", "base.extxyz.gz"], "exists; add to it with --to"),
         (["add", "mine", "--output", "set.extxyz", "--to", "gone.extxyz"], "gone.extxyz: No such file"),
-        (["add", "mine", "--output", "set.extxyz", "--table", "mine/letter.cif"], "no column names the files"),
+        (["add", "mine", "--output", "set.extxyz", "--table", "mine/letter.cif"], "it has no column file or"),
         (["add", "mine", "--output", "set.extxyz", "--report", "r.txt"], "must end in .csv or .json"),
         (["add", "--output", "set.extxyz"], "Missing argument"),
         (["build"], "Missing option"),
