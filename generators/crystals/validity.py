@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import warnings
 from contextlib import suppress
@@ -118,6 +119,29 @@ def read_structures(path: Path) -> list[Structure]:
     return _read(path, every=True)
 
 
+def read_cif_text(text: str) -> Structure:
+    """Read the first crystal of a CIF that is at hand as text, such as a cell of a table.
+
+    Parameters
+    ----------
+    text : str
+
+    Raises
+    ------
+    ValueError
+        As :func:`read_structure`.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # as in _read
+            structure = _parse_cif(io.StringIO(text), every=False)[0]
+    except Exception as error:
+        raise ValueError(f"its CIF can't be read as a crystal: {_first_line(error)}") from error
+    if reasons := _reading_problems(structure):
+        raise ValueError("; ".join(reasons))
+    return structure
+
+
 def _read(path: Path, *, every: bool) -> list[Structure]:
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
@@ -126,13 +150,16 @@ def _read(path: Path, *, every: bool) -> list[Structure]:
             warnings.simplefilter("ignore")  # what matters of pymatgen's warnings is checked below
             structures = _parse(path, every=every)
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{path}: can't be read as a crystal: {reason}") from error
+        raise ValueError(f"{path}: can't be read as a crystal: {_first_line(error)}") from error
     for number, structure in enumerate(structures, start=1):
         if reasons := _reading_problems(structure):
             which = f"crystal {number} of {len(structures)}: " if len(structures) > 1 else ""
             raise ValueError(f"{path}: {which}{'; '.join(reasons)}")
     return structures
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _reading_problems(structure: Structure) -> list[str]:
@@ -161,9 +188,9 @@ def _parse(path: Path, *, every: bool) -> list[Structure]:
     raise ValueError("its format is not known by its name; use .cif, .vasp, .extxyz, .json or POSCAR")
 
 
-def _parse_cif(path: Path, *, every: bool) -> list[Structure]:
+def _parse_cif(source: Path | io.StringIO, *, every: bool) -> list[Structure]:
     # Occupancies above one are shown as they are, not scaled down silently.
-    parser = CifParser(path, occupancy_tolerance=100.0)
+    parser = CifParser(source, occupancy_tolerance=100.0)
     crystals = sum("_cell_length_a" in block for block in parser.as_dict().values())
     if crystals == 0:
         raise ValueError("it has no data block with a cell (_cell_length_a)")

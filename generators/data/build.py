@@ -12,6 +12,7 @@ import warnings
 from collections import Counter, deque
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
+from itertools import islice
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from pymatgen.core import Structure
 
 from generators.crystals.symmetry import prototype_key, skeleton
 from generators.data.dataset import Dataset, Entry
-from generators.data.gate import Rejected, sift
+from generators.data.gate import Rejected, sift, tally
 from generators.data.labels import (
     FMAX_EV_PER_ANGSTROM,
     MAX_STEPS,
@@ -31,7 +32,7 @@ from generators.data.labels import (
     formation_energy,
     label_all,
 )
-from generators.data.proposals import MAX_ATOMS, Amounts, Proposal, elements, proposals
+from generators.data.proposals import MAX_ATOMS, Amounts, Proposal, proposals
 from generators.relaxer import DEFAULT_MODEL, relaxer_version
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def build(
     seed: int = 0,
     processes: int = 1,
     model: str = DEFAULT_MODEL,
+    limit: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> tuple[Dataset, list[Rejected]]:
     """Build the training set in a folder, going on where an earlier run stopped.
@@ -73,7 +75,10 @@ def build(
     processes : int
     model : str
         Relaxes and labels.
+    limit : int, optional
+        Take only the first so many proposals (known crystals come first): for trials.
     on_progress : callable, optional
+        Called after each label, and once before the first.
 
     Returns
     -------
@@ -86,14 +91,19 @@ def build(
         If the folder holds a build with other options.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    options = {"amounts": asdict(amounts), "seed": seed, "model": model, "format": 1}
+    options: dict[str, Any] = {"amounts": asdict(amounts), "seed": seed, "model": model, "format": 1}
+    if limit is not None:
+        options["limit"] = limit
     _claim(folder, options)
     begin = time.perf_counter()
-    wanted = _proposals(folder, amounts, seed)
-    energies = _elements(folder, model)
+    wanted = _proposals(folder, amounts, seed, limit)
+    energies = _elements(folder, sorted({e.symbol for p in wanted for e in p.structure.composition}), model)
     path = folder / "labels.jsonl"
+    _mend(path)
     done = {label.label: label for label in read_labels(path)}
     missing = [p for p in wanted if p.label not in done]
+    if on_progress is not None:
+        on_progress(Progress(len(wanted) - len(missing), len(wanted), time.perf_counter() - begin))
     with path.open("a") as log:
         for label in _label(missing, processes, model):
             done[label.label] = label
@@ -123,27 +133,44 @@ def assemble(
     wanted: list[Proposal], done: dict[str, Label], energies: dict[str, float]
 ) -> tuple[Dataset, list[Rejected]]:
     """Turn labels into a data set: what relaxed, stayed whole, and is no duplicate."""
-    entries: list[Entry] = []
-    rejected: list[Rejected] = []
-    for proposal in wanted:
-        label = done[proposal.label]
-        reason = _unfit(label)
-        if reason is not None or label.structure is None or label.energy_ev_per_atom is None:
-            rejected.append(Rejected(proposal.label, reason or "it has no energy"))
-            continue
-        structure = Structure.from_dict(label.structure).get_primitive_structure()
-        formation = formation_energy(structure, label.energy_ev_per_atom, energies)
-        properties = {} if formation is None else {"formation_energy": formation}
-        if label.bulk_modulus_gpa is not None:
-            properties["bulk_modulus"] = label.bulk_modulus_gpa
-        try:
-            key = prototype_key(structure)
-        except ValueError as error:
-            rejected.append(Rejected(proposal.label, str(error)))
-            continue
-        entries.append(Entry(proposal.label, structure, key, proposal.label, label.energy_ev_per_atom, properties))
-    dataset, more = sift(entries, "nucleate", MAX_ATOMS)
-    return dataset, rejected + more
+    made = [entry_of(done[proposal.label], proposal.label, energies) for proposal in wanted]
+    dataset, more = sift((one for one in made if isinstance(one, Entry)), "nucleate", MAX_ATOMS)
+    return dataset, [one for one in made if isinstance(one, Rejected)] + more
+
+
+def entry_of(
+    label: Label, source: str, energies: dict[str, float], properties: dict[str, float] | None = None
+) -> Entry | Rejected:
+    """Turn one label into an entry of a data set, if it relaxed and stayed whole.
+
+    Parameters
+    ----------
+    label : Label
+    source : str
+    energies : dict of str to float
+        Of the elements, eV/atom, by the same model.
+    properties : dict of str to float, optional
+        Others that the entry keeps beside those of the label.
+
+    Returns
+    -------
+    Entry or Rejected
+    """
+    reason = _unfit(label)
+    if reason is not None or label.structure is None or label.energy_ev_per_atom is None:
+        return Rejected(label.label, reason or "it has no energy")
+    structure = Structure.from_dict(label.structure).get_primitive_structure()
+    found = {k: v for k, v in (properties or {}).items() if k not in {"formation_energy", "bulk_modulus"}}
+    formation = formation_energy(structure, label.energy_ev_per_atom, energies)
+    if formation is not None:
+        found["formation_energy"] = formation
+    if label.bulk_modulus_gpa is not None:
+        found["bulk_modulus"] = label.bulk_modulus_gpa
+    try:
+        key = prototype_key(structure)
+    except ValueError as error:
+        return Rejected(label.label, str(error))
+    return Entry(label.label, structure, key, source, label.energy_ev_per_atom, found)
 
 
 def card_of(dataset: Dataset, rejected: list[Rejected], options: dict[str, Any], model: str) -> dict[str, Any]:
@@ -151,7 +178,6 @@ def card_of(dataset: Dataset, rejected: list[Rejected], options: dict[str, Any],
     kinds = Counter(e.source.partition(" ")[0] for e in dataset.entries)
     sizes = Counter(len(e.structure.composition.elements) for e in dataset.entries)
     atoms = Counter(len(e.structure) for e in dataset.entries)
-    reasons = Counter(_short(r.reason) for r in rejected)
     return {
         "name": dataset.name,
         "crystals": len(dataset),
@@ -162,7 +188,7 @@ def card_of(dataset: Dataset, rejected: list[Rejected], options: dict[str, Any],
         "prototypes": len({e.prototype for e in dataset.entries}),
         "skeletons": len({skeleton(e.structure) for e in dataset.entries}),
         "bulk_moduli": sum("bulk_modulus" in e.properties for e in dataset.entries),
-        "rejected": dict(reasons.most_common()),
+        "rejected": tally(rejected),
         "options": options,
         "relaxer": relaxer_version(model),
         "protocol": {
@@ -190,13 +216,6 @@ def _unfit(label: Label) -> str | None:
     return None
 
 
-def _short(reason: str) -> str:
-    for sign in ("did not converge", "fell apart", "same crystal", "atoms", "isolated", "volume", "cell"):
-        if sign in reason:
-            return sign
-    return "other"
-
-
 def _claim(folder: Path, options: dict[str, Any]) -> None:
     path = folder / "build.json"
     if path.exists():
@@ -206,24 +225,34 @@ def _claim(folder: Path, options: dict[str, Any]) -> None:
     path.write_text(json.dumps(options, indent=1, sort_keys=True) + "\n")
 
 
-def _proposals(folder: Path, amounts: Amounts, seed: int) -> list[Proposal]:
+def _mend(path: Path) -> None:
+    """End the line that a kill cut off, so that the next label does not continue it and is lost with it."""
+    if path.exists() and (data := path.read_bytes()) and not data.endswith(b"\n"):
+        with path.open("ab") as log:
+            log.write(b"\n")
+
+
+def _proposals(folder: Path, amounts: Amounts, seed: int, limit: int | None) -> list[Proposal]:
     """Make the proposals once: judging which substitutions are neutral and fit takes minutes."""
     path = folder / "proposals.json"
     if path.exists():
         return [Proposal(label, kind, Structure.from_dict(s)) for label, kind, s in json.loads(path.read_text())]
-    made = list(proposals(amounts, seed))
+    made = list(islice(proposals(amounts, seed), limit))
     part = path.with_name(path.name + ".part")
     part.write_text(json.dumps([[p.label, p.kind, p.structure.as_dict()] for p in made]))
     part.replace(path)
     return made
 
 
-def _elements(folder: Path, model: str) -> dict[str, float]:
+def _elements(folder: Path, needed: list[str], model: str) -> dict[str, float]:
+    """Relax the elements that occur, for reference energies that are kept like the labels."""
     path = folder / "elements.json"
-    if path.exists():
-        return {str(k): float(v) for k, v in json.loads(path.read_text()).items()}
-    energies = {k: round(v, 6) for k, v in element_energies(elements(), model).items()}
-    path.write_text(json.dumps(energies, indent=1, sort_keys=True) + "\n")
+    energies = {str(k): float(v) for k, v in json.loads(path.read_text()).items()} if path.exists() else {}
+    if missing := [symbol for symbol in needed if symbol not in energies]:
+        energies |= {k: round(v, 6) for k, v in element_energies(missing, model).items()}
+        part = path.with_name(path.name + ".part")
+        part.write_text(json.dumps(energies, indent=1, sort_keys=True) + "\n")
+        part.replace(path)
     return energies
 
 

@@ -7,8 +7,8 @@ system. A split by rows would put the same prototype with a neighbouring element
 from __future__ import annotations
 
 import gzip
-import io
 import json
+import zlib
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
@@ -17,20 +17,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
-from ase.io import read as ase_read
-from ase.io import write as ase_write
-from pymatgen.core import Structure
-from pymatgen.io.ase import AseAtomsAdaptor
 
 from generators.base import derive_seed
+from generators.data.extxyz import Frame, read_frames, write_frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
+    from pymatgen.core import Structure
 
 PROPERTY_UNITS = {
     "formation_energy": "eV/atom",
     "bulk_modulus": "GPa",
     "band_gap": "eV",
+    "direct_band_gap": "eV",
     "heat_of_formation": "eV/atom",
     "energy_above_hull": "eV/atom",
 }
@@ -149,17 +149,7 @@ class Dataset:
 
     def write(self, path: Path) -> None:
         """Write extended XYZ, gzipped if the name ends in ``.gz``; the same data set gives the same bytes."""
-        text = io.StringIO()
-        for entry in self.entries:
-            atoms = AseAtomsAdaptor.get_atoms(entry.structure, msonable=False)
-            atoms.calc = None
-            atoms.info = {"label": entry.label, "prototype": entry.prototype, "source": entry.source}
-            if entry.energy_ev_per_atom is not None:
-                atoms.info["energy_per_atom"] = round(entry.energy_ev_per_atom, 6)
-            for name in sorted(entry.properties):
-                atoms.info[name] = round(entry.properties[name], 5)
-            ase_write(text, atoms, format="extxyz", columns=["symbols", "positions"])
-        data = text.getvalue().encode()
+        data = "".join(_written(entry) for entry in self.entries).encode()
         if path.suffix == ".gz":
             data = gzip.compress(data, compresslevel=9, mtime=0)
         temporary = path.with_name(path.name + ".part")
@@ -179,10 +169,10 @@ class Dataset:
         raw = path.read_bytes()
         try:
             text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
-            frames = ase_read(io.StringIO(text), index=":", format="extxyz")
-        except Exception as error:
-            raise ValueError(f"{path}: can't be read as extended XYZ: {error}") from error
-        return cls(name or path.name.partition(".")[0], tuple(_entry(path, i, atoms) for i, atoms in enumerate(frames)))
+            frames = list(read_frames(text))
+        except (OSError, EOFError, zlib.error, ValueError) as error:
+            raise ValueError(f"{path}: can't be read as a data set in extended XYZ: {error}") from error
+        return cls(name or path.name.partition(".")[0], tuple(_entry(path, i, f) for i, f in enumerate(frames)))
 
 
 def shipped() -> Dataset:
@@ -201,22 +191,30 @@ def _shipped() -> Dataset:
     return Dataset.read(Path(str(files("generators.data").joinpath("crystals.extxyz.gz"))), "nucleate")
 
 
-def _entry(path: Path, number: int, atoms: Any) -> Entry:
-    info = atoms.info
-    if "label" not in info or "prototype" not in info:
+def _written(entry: Entry) -> str:
+    strings = {"label": entry.label, "prototype": entry.prototype, "source": entry.source}
+    numbers = {name: round(entry.properties[name], 5) for name in sorted(entry.properties)}
+    if entry.energy_ev_per_atom is not None:
+        numbers = {"energy_per_atom": round(entry.energy_ev_per_atom, 6), **numbers}
+    return write_frame(entry.structure, strings, numbers)
+
+
+def _entry(path: Path, number: int, frame: Frame) -> Entry:
+    values = frame.values
+    if "label" not in values or "prototype" not in values:
         raise ValueError(
             f"{path}: frame {number + 1} has no label and prototype; `nucleate data add` reads other files"
         )
-    properties = {name: float(info[name]) for name in PROPERTY_UNITS if name in info and isfinite(float(info[name]))}
-    bare = Structure(
-        atoms.cell.array, atoms.get_chemical_symbols(), atoms.get_scaled_positions(wrap=True), to_unit_cell=True
-    )
-    energy = info.get("energy_per_atom")
+    try:
+        properties = {name: float(values[name]) for name in PROPERTY_UNITS if name in values}
+        energy = float(values["energy_per_atom"]) if "energy_per_atom" in values else None
+    except ValueError as error:
+        raise ValueError(f"{path}: frame {number + 1} holds a property that is no number: {error}") from error
     return Entry(
-        label=str(info["label"]),
-        structure=bare,
-        prototype=str(info["prototype"]),
-        source=str(info.get("source", "")),
-        energy_ev_per_atom=None if energy is None else float(energy),
-        properties=properties,
+        label=values["label"],
+        structure=frame.structure,
+        prototype=values["prototype"],
+        source=values.get("source", ""),
+        energy_ev_per_atom=energy,
+        properties={name: value for name, value in properties.items() if isfinite(value)},
     )

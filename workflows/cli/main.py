@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from workflows.cli import (
+    data_sets,
     diagnose,
     pseudos,
     reference,
@@ -76,6 +77,7 @@ app.command(rich_help_panel=RESULTS)(results.report)
 app.command(rich_help_panel=RESULTS)(results.export)
 app.command(rich_help_panel=RESULTS)(working.reproduce)
 app.add_typer(reference.app, name="reference", rich_help_panel=AROUND)
+app.add_typer(data_sets.app, name="data", rich_help_panel=AROUND)
 app.add_typer(pseudos.app, name="pseudos", rich_help_panel=AROUND)
 app.add_typer(server.app, name="server", rich_help_panel=AROUND)
 app.command(rich_help_panel=AROUND)(relaying.relay)
