@@ -75,6 +75,8 @@ class Task:
         Training set: not novel, and its crystals compete.
     held_out : Dataset or None
         A part that no generator was trained on; its prototypes may come back.
+    hull : Hull or None
+        To judge by a hull that was built before; by default one is built from the samples of all contenders.
     """
 
     condition: Condition
@@ -86,6 +88,7 @@ class Task:
     known: Familiar | None = None
     training: Dataset | None = None
     held_out: Dataset | None = None
+    hull: Hull | None = None
 
     def __post_init__(self) -> None:
         if self.n < 1 or not self.seeds or len(set(self.seeds)) != len(self.seeds):
@@ -150,7 +153,7 @@ def evaluate(
     for standing in standings:
         _relax(standing, task, store, tell)
     known = task.known or familiar([task.training] if task.training is not None else [])
-    hull = _hull(standings, task, store, tell)
+    hull = task.hull or _hull(standings, task, store, tell)
     rows: list[Row] = []
     opinions: dict[str, Opinion] = {}
     for standing in standings:
