@@ -49,8 +49,9 @@ class Row:
     means : dict of str to Mean
         ``moved_angstrom``, ``volume_change``, ``above_hull_ev_per_atom`` of the relaxed; ``relaxation_steps``.
     costs : dict of str to float or None
-        ``samples_per_s``, ``first_sample_s``, ``training_minutes``, ``cpu_s`` (sampling, sieve, relaxation),
-        ``cpu_s_per_stable_novel`` and its ``cpu_s_per_stable_novel_error``.
+        ``samples_per_s`` (by the clock: low on a busy machine), ``samples_per_cpu_s``, ``first_sample_s``,
+        ``training_minutes``, ``cpu_s`` (sampling, sieve, relaxation), ``cpu_s_per_stable_novel`` and its
+        ``cpu_s_per_stable_novel_error``.
     held_out : dict of str to int, or None
         ``prototypes`` that were held out and fit the condition, and how many were ``recovered``.
     spacegroups : dict of str to int
@@ -159,6 +160,7 @@ def costs_of(
     total = sum(walls)
     return {
         "samples_per_s": len(walls) / total if total > 0 else None,
+        "samples_per_cpu_s": len(walls) / sampling_cpu_s if sampling_cpu_s > 0 else None,
         "first_sample_s": walls[0] if walls else None,
         "training_minutes": training_minutes,
         "cpu_s": cpu,

@@ -193,7 +193,7 @@ def listed() -> list[dict[str, Any]]:
                 trained = "yes"
             except (ValueError, OSError):  # no weights ship
                 trained = "no"
-        wanted = getattr(generator if generator is not None else found, "conditions_on", frozenset())
+        wanted: Any = getattr(generator if generator is not None else found, "conditions_on", frozenset())
         rows.append(
             {
                 "name": entry["name"],
