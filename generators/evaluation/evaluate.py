@@ -75,6 +75,8 @@ class Task:
         Training set: not novel, and its crystals compete.
     held_out : Dataset or None
         A part that no generator was trained on; its prototypes may come back.
+    more_known : tuple of (str, Structure)
+        Crystals from elsewhere (the literature): not novel, and they compete.
     hull : Hull or None
         To judge by a hull that was built before; by default one is built from the samples of all contenders.
     """
@@ -88,6 +90,7 @@ class Task:
     known: Familiar | None = None
     training: Dataset | None = None
     held_out: Dataset | None = None
+    more_known: tuple[tuple[str, Structure], ...] = ()
     hull: Hull | None = None
 
     def __post_init__(self) -> None:
@@ -113,6 +116,7 @@ class _Standing:
     digest: str
     judged: list[Judged] = field(default_factory=list)
     walls: list[float] = field(default_factory=list)
+    start_s: float | None = None
     sampling_cpu_s: float = 0.0
     sieve_cpu_s: float = 0.0
     error: str | None = None
@@ -152,7 +156,7 @@ def evaluate(
     standings = [_sample(contender, task, store, tell) for contender in contenders]
     for standing in standings:
         _relax(standing, task, store, tell)
-    known = task.known or familiar([task.training] if task.training is not None else [])
+    known = task.known or familiar([task.training] if task.training is not None else [], task.more_known)
     hull = task.hull or _hull(standings, task, store, tell)
     rows: list[Row] = []
     opinions: dict[str, Opinion] = {}
@@ -189,14 +193,16 @@ def _sample(contender: Contender, task: Task, store: Store, tell: Callable[[Told
 
     for seed in task.seeds:
         try:
-            drawn = draw(contender.generator, task.n, task.condition, seed, store, standing.digest, drew)
+            stream = draw(contender.generator, task.n, task.condition, seed, store, standing.digest, drew)
         except (ValueError, RuntimeError) as error:  # it can't meet the condition; the others go on
             standing.error = str(error)
             break
-        standing.walls += [d.wall_s for d in drawn]
-        standing.sampling_cpu_s += sum(d.cpu_s for d in drawn)
+        standing.walls += [d.wall_s for d in stream.drawn]
+        standing.sampling_cpu_s += sum(d.cpu_s for d in stream.drawn)
+        if standing.start_s is None:  # of the first seed: libraries are loaded for the next
+            standing.start_s = stream.start_s
         begin = time.process_time()
-        standing.judged += sieve(drawn, seed, task.condition)
+        standing.judged += sieve(stream.drawn, seed, task.condition)
         standing.sieve_cpu_s += time.process_time() - begin
     return standing
 
@@ -214,7 +220,7 @@ def _relax(standing: _Standing, task: Task, store: Store, tell: Callable[[Told],
 
 def _hull(standings: Sequence[_Standing], task: Task, store: Store, tell: Callable[[Told], None]) -> Hull:
     structures = [j.relaxed for s in standings for j in s.judged if j.relaxed is not None]
-    more: list[tuple[str, Structure]] = []
+    more: list[tuple[str, Structure]] = list(task.more_known)
     for dataset in (task.training, task.held_out):
         if dataset is not None:
             more += [(entry.label, entry.structure) for entry in dataset.entries]
@@ -252,6 +258,7 @@ def _row(standing: _Standing, task: Task, store: Store, known: Familiar, hull: H
         costs=costs_of(
             judged,
             standing.walls,
+            standing.start_s,
             standing.sampling_cpu_s,
             standing.sieve_cpu_s,
             shares["sun"],

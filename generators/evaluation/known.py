@@ -100,21 +100,22 @@ class Familiar:
         return self._skeletons
 
 
-def familiar(datasets: Sequence[Dataset] = ()) -> Familiar:
+def familiar(datasets: Sequence[Dataset] = (), more: Sequence[tuple[str, Structure]] = ()) -> Familiar:
     """Give the library that ships in the dependencies, and data sets beside it.
 
     Parameters
     ----------
     datasets : sequence of Dataset
         Training sets; a crystal of the training set is not novel.
+    more : sequence of (str, pymatgen.core.Structure)
+        Known crystals from elsewhere.
     """
-    crystals = [(known.label, known.structure) for known in known_structures()]
+    crystals = [(known.label, known.structure) for known in known_structures()] + list(more)
     for dataset in datasets:
         crystals += [(entry.label, entry.structure) for entry in dataset.entries]
-    names = [
-        "the library (AFLOW prototypes in pymatgen, ASE's dcdft, pyxtal)",
-        *(f"data set {d.name}" for d in datasets),
-    ]
+    names = ["the library (AFLOW prototypes in pymatgen, ASE's dcdft, pyxtal)"]
+    names += [f"{len(more)} crystals from elsewhere"] if more else []
+    names += [f"data set {dataset.name}" for dataset in datasets]
     return Familiar(crystals, " and ".join(names))
 
 

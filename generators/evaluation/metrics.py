@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from generators.base import Condition
 
 SHARES: dict[str, str] = {
-    "valid": "valid: geometry, neutrality, inside the condition",
+    "valid": "geometry, neutrality, inside the condition",
     "unique": "valid and unique, as proposed",
     "relaxed": "valid, and a crystal after relaxation",
     "novel": "relaxed, and equal to no known crystal",
@@ -24,7 +24,7 @@ SHARES: dict[str, str] = {
     "new_skeleton": "relaxed, space group with Wyckoff letters new",
     "stable": "relaxed, within the cut of the hull",
     "at_hull": "relaxed, at the hull or below",
-    "sun": "stable, unique and novel (after relaxation)",
+    "sun": "S.U.N., all three after relaxation",
     "hits": "stable, and every target met",
     "symmetric": "relaxed, space group above 2",
 }
@@ -49,9 +49,9 @@ class Row:
     means : dict of str to Mean
         ``moved_angstrom``, ``volume_change``, ``above_hull_ev_per_atom`` of the relaxed; ``relaxation_steps``.
     costs : dict of str to float or None
-        ``samples_per_s`` (by the clock: low on a busy machine), ``samples_per_cpu_s``, ``first_sample_s``,
-        ``training_minutes``, ``cpu_s`` (sampling, sieve, relaxation), ``cpu_s_per_stable_novel`` and its
-        ``cpu_s_per_stable_novel_error``.
+        ``samples_per_s`` (by the clock: low on a busy machine), ``samples_per_cpu_s``, ``start_s`` (once a process:
+        libraries, tables, weights), ``training_minutes``, ``cpu_s`` (sampling, sieve, relaxation; no start),
+        ``cpu_s_per_stable_novel`` and its ``cpu_s_per_stable_novel_error``.
     held_out : dict of str to int, or None
         ``prototypes`` that were held out and fit the condition, and how many were ``recovered``.
     spacegroups : dict of str to int
@@ -133,6 +133,7 @@ def means_of(judged: Sequence[Judged]) -> dict[str, Mean]:
 def costs_of(
     judged: Sequence[Judged],
     walls: Sequence[float],
+    start_s: float | None,
     sampling_cpu_s: float,
     sieve_cpu_s: float,
     stable_novel: Share,
@@ -145,6 +146,8 @@ def costs_of(
     judged : sequence of Judged
     walls : sequence of float
         Seconds that each sample took.
+    start_s : float or None
+        Seconds before the first.
     sampling_cpu_s, sieve_cpu_s : float
         Processor seconds.
     stable_novel : Share
@@ -161,7 +164,7 @@ def costs_of(
     return {
         "samples_per_s": len(walls) / total if total > 0 else None,
         "samples_per_cpu_s": len(walls) / sampling_cpu_s if sampling_cpu_s > 0 else None,
-        "first_sample_s": walls[0] if walls else None,
+        "start_s": start_s,
         "training_minutes": training_minutes,
         "cpu_s": cpu,
         "cpu_s_per_stable_novel": each,

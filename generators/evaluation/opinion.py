@@ -2,6 +2,10 @@
 
 Both models are trained on the Materials Project: where they err together, neither sees it. It is a second opinion, not
 an independent one, and only DFT decides.
+
+CHGNet was trained on energies with the Materials Project's corrections (MP2020: about -0.69 eV an oxygen in oxides),
+SevenNet-0 on bare ones. Energies of formation therefore differ by a constant for each anion, which says nothing about
+either; distances to the hull compare phases of one composition or nearly so, where most of it cancels.
 """
 
 from __future__ import annotations
@@ -26,8 +30,8 @@ if TYPE_CHECKING:
 WINDOW_EV_PER_ATOM = 0.1
 """Competitors within so much of the first model's hull are asked about: others would have to fall by more."""
 WARNING = (
-    "both models were trained on the Materials Project: a second opinion, not an independent one; "
-    "energies are taken at the first model's geometries"
+    "both models were trained on the Materials Project: a second opinion, not an independent one; energies are taken "
+    "at the first model's geometries; CHGNet's carry the Materials Project's corrections, SevenNet-0's do not"
 )
 
 
@@ -56,8 +60,8 @@ class Opinion:
     model : str
     agrees : Share
         Of those: also within the cut, by the second model's energies of crystal and competitors.
-    formation_mae_ev_per_atom : float or None
-        Mean absolute difference of the energies of formation, each from the model's own elements.
+    distance_mae_ev_per_atom : float or None
+        Mean absolute difference of the distances to the hull, each by the model's own energies.
     correlation : float or None
         Pearson's, of the same; ``None`` for fewer than three.
     competitors : int
@@ -67,7 +71,7 @@ class Opinion:
 
     model: str
     agrees: Share
-    formation_mae_ev_per_atom: float | None
+    distance_mae_ev_per_atom: float | None
     correlation: float | None
     competitors: int
     note: str = WARNING
@@ -109,9 +113,8 @@ def second_opinion(
             continue
         distance = other.above(structure.composition, energy)
         agreed.append(distance is not None and distance <= cut_ev_per_atom)
-        formation = other.formation(structure.composition, energy)
-        if formation is not None and j.formation_ev_per_atom is not None:
-            pairs.append((j.formation_ev_per_atom, formation))
+        if distance is not None and j.above_hull_ev_per_atom is not None:
+            pairs.append((j.above_hull_ev_per_atom, distance))
     one, two = np.array(pairs, dtype=float).reshape(-1, 2).T
     varied = len(pairs) >= 3 and one.std() > 0 and two.std() > 0
     seeds = sorted({j.seed for j, _ in stable})
@@ -125,7 +128,7 @@ def second_opinion(
     return Opinion(
         model=second.name,
         agrees=share(clusters),
-        formation_mae_ev_per_atom=float(np.abs(one - two).mean()) if pairs else None,
+        distance_mae_ev_per_atom=float(np.abs(one - two).mean()) if pairs else None,
         correlation=float(np.corrcoef(one, two)[0, 1]) if varied else None,
         competitors=len(wanted),
     )

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from generators.base import derive_seed
 from generators.crystals.neutrality import neutral
 from generators.crystals.validity import check_structure
 from generators.evaluation.store import compact, expanded
@@ -32,7 +33,7 @@ class Drawn:
     index : int
     structure : pymatgen.core.Structure
     wall_s, cpu_s : float
-        Time to draw it; the first one's includes what the generator does before.
+        Time to draw it.
     """
 
     index: int
@@ -52,6 +53,22 @@ def digest_of(generator: Generator) -> str:
     return parts.hexdigest()[:16]
 
 
+@dataclass(frozen=True)
+class Stream:
+    """The samples of one seed.
+
+    Parameters
+    ----------
+    drawn : tuple of Drawn
+    start_s : float or None
+        Time that a generator takes before it samples, once a process: libraries, tables, weights. Measured with the
+        first sample of another seed, which is thrown away.
+    """
+
+    drawn: tuple[Drawn, ...]
+    start_s: float | None
+
+
 def draw(
     generator: Generator,
     n: int,
@@ -60,7 +77,7 @@ def draw(
     store: Store,
     digest: str | None = None,
     told: Callable[[int, int], None] | None = None,
-) -> list[Drawn]:
+) -> Stream:
     """Draw ``n`` samples, going on after those that the store holds.
 
     Parameters
@@ -77,8 +94,8 @@ def draw(
 
     Returns
     -------
-    list of Drawn
-        Fewer than ``n`` only if the generator's stream ends early.
+    Stream
+        Of fewer than ``n`` samples only if the generator's stream ends early.
 
     Raises
     ------
@@ -91,7 +108,11 @@ def draw(
     while len(drawn) < n and (kept := store.get(f"{prefix}/{len(drawn)}")) is not None:
         drawn.append(Drawn(len(drawn), expanded(kept["structure"]), kept["wall_s"], kept["cpu_s"]))
     if len(drawn) == n:
-        return drawn
+        return Stream(tuple(drawn), (store.get(f"{prefix}/start") or {}).get("wall_s"))
+    begin = time.perf_counter()
+    next(iter(generator.sample(1, condition, derive_seed(seed, "start"))), None)
+    if store.get(f"{prefix}/start") is None:
+        store.put(f"{prefix}/start", {"wall_s": round(time.perf_counter() - begin, 5)})
     wall, cpu = time.perf_counter(), time.process_time()
     for sample in generator.sample(n, condition, seed, start=len(drawn)):
         wall_s, cpu_s = time.perf_counter() - wall, time.process_time() - cpu
@@ -105,7 +126,7 @@ def draw(
         if told is not None:
             told(len(drawn), n)
         wall, cpu = time.perf_counter(), time.process_time()
-    return drawn
+    return Stream(tuple(drawn), (store.get(f"{prefix}/start") or {}).get("wall_s"))
 
 
 def refusals(structure: Structure, condition: Condition) -> list[str]:

@@ -11,6 +11,7 @@ from generators.evaluation import Protocol, Reach, Second, Store, Task, Told, ev
 from workflows.cli import output
 from workflows.cli.errors import LEFT, RefusedError
 from workflows.cli.generating_parts import dataset_of, split_by_of
+from workflows.reference_proposals import literature
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,6 +76,7 @@ def run_comparison(
             own=judging.competitors,
         ),
         training=training,
+        more_known=literature(),
         held_out=held_out,
     )
     second = _sevennet() if judging.second_opinion else None

@@ -37,15 +37,15 @@ def share_panel(rows: Sequence[Mapping[str, Any]], key: str, title: str) -> Mark
     title : str
         What screen readers say.
     """
-    left, right = 118.0, 66.0
-    frame = Frame(left, 4, 400 - left - right, STEP * len(rows), 0, 1, 0, len(rows))
-    svg = Svg(400, frame.bottom + 22, title)
+    left, right, width = 150.0, 70.0, 480.0
+    frame = Frame(left, 4, width - left - right, STEP * len(rows), 0, 1, 0, len(rows))
+    svg = Svg(width, frame.bottom + 22, title)
     for value in (0, 0.25, 0.5, 0.75, 1):
         svg.line(frame.x(value), frame.top, frame.x(value), frame.bottom, css="grid")
         svg.text(frame.x(value), frame.bottom + 15, f"{100 * value:g} %", "middle", "tick")
     for i, row in enumerate(rows):
         y = frame.top + (i + 0.5) * STEP
-        svg.text(left - 10, y + 4, shortened(row["label"], 16), "end", "tick strong")
+        svg.text(left - 10, y + 4, shortened(row["label"], 21), "end", "tick strong")
         found = row["shares"].get(key)
         if found is None or found["share"] is None:
             svg.text(frame.left + 4, y + 4, "not measured", css="note")
@@ -58,7 +58,7 @@ def share_panel(rows: Sequence[Mapping[str, Any]], key: str, title: str) -> Mark
         svg.line(frame.x(found["low"]), y, frame.x(found["high"]), y, css="interval", tip=tip)
         svg.add("circle", cx=frame.x(found["share"]), cy=y, r=4.5, css="estimate", tip=tip)
         error = f" ± {100 * found['standard_error']:.0f}"
-        svg.text(398, y + 4, f"{100 * found['share']:.0f}{error} %", "end", "tick")
+        svg.text(width - 2, y + 4, f"{100 * found['share']:.0f}{error} %", "end", "tick")
     return svg.markup()
 
 
@@ -100,7 +100,7 @@ def strip(
         svg.text(frame.x(cut), frame.top - 7, f"cut {cut:g}", "middle", "note")
     for i, row in enumerate(rows):
         y = frame.top + (i + 0.5) * 30.0
-        svg.text(LEFT - 10, y + 4, shortened(row["label"], 20), "end", "tick strong")
+        svg.text(LEFT - 10, y + 4, shortened(row["label"], 21), "end", "tick strong")
         if i:
             svg.line(frame.left, y - 15, frame.right, y - 15, css="grid")
         samples = values[row["label"]]
@@ -133,7 +133,7 @@ def crystal_systems(rows: Sequence[Mapping[str, Any]]) -> Markup | None:
         svg.text(frame.x(value), frame.bottom + 16, f"{100 * value:g} %", "middle", "tick")
     for i, row in enumerate(shown):
         y = frame.top + i * step
-        svg.text(left - 10, y + 19, shortened(row["label"], 20), "end", "tick strong")
+        svg.text(left - 10, y + 19, shortened(row["label"], 21), "end", "tick strong")
         counts = {name: 0 for name, _ in CRYSTAL_SYSTEMS}
         for group, count in row["spacegroups"].items():
             counts[system_of(int(group))] += count

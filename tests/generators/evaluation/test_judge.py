@@ -183,13 +183,13 @@ def test_a_common_shift_is_no_displacement(shift, wraps):
 
 def test_costs_and_their_error(judged):
     sun = share([(1, 8)])
-    costs = costs_of(judged, [0.5] * 8, 3.0, 1.0, sun, 12.5)
+    costs = costs_of(judged, [0.5] * 8, 9.0, 3.0, 1.0, sun, 12.5)
     assert costs["samples_per_s"] == pytest.approx(2.0)
     assert costs["cpu_s"] == pytest.approx(3 + 1 + 5 * 2.0)
     assert costs["cpu_s_per_stable_novel"] == pytest.approx(14.0)
     assert costs["cpu_s_per_stable_novel_error"] == pytest.approx(14.0 * (1 / 8 * 7 / 8 / 8) ** 0.5 * 8)
-    assert costs["training_minutes"] == 12.5
-    assert costs_of(judged, [], 3.0, 1.0, share([(0, 8)]), 0.0)["cpu_s_per_stable_novel"] is None
+    assert (costs["training_minutes"], costs["start_s"]) == (12.5, 9.0)
+    assert costs_of(judged, [], None, 3.0, 1.0, share([(0, 8)]), 0.0)["cpu_s_per_stable_novel"] is None
 
 
 def test_held_out_prototypes_that_came_back(judged):
