@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from generators.evaluation import SHARES, Contender, evaluate
 from generators.evaluation.judge import AT_HULL_EV_PER_ATOM
 from generators.evaluation.opinion import WARNING
-from generators.registry import ENTRIES, class_of, load_generator, make_generator
+from generators.registry import ENTRIES, load_generator, make_generator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 BASELINES = ("random", "ion_exchange")
 """Rows of every comparison: no structure of the data, and no model of it."""
-UNTRAINED = "symmetric"
-"""The model of which an untrained one can be a row, to show what training adds, where the registry has it."""
 
 
 @dataclass(frozen=True)
@@ -113,10 +111,3 @@ def contender(name_or_directory: str) -> Contender:
         return Contender(name_or_directory.rstrip("/"), load_generator(folder))
     where = "is a folder without generator.json" if folder.is_dir() else "is neither a folder nor a name"
     raise ValueError(f"{name_or_directory} {where}; generators are {', '.join(names)}, or a folder of a saved one")
-
-
-def untrained_contender() -> Contender | None:
-    """Give the untrained model, or None if the registry does not have it."""
-    if all(entry.name != UNTRAINED for entry in ENTRIES):
-        return None
-    return Contender(f"{UNTRAINED}, untrained", class_of(UNTRAINED).blank())

@@ -8,7 +8,6 @@ import pytest
 from pymatgen.core import Lattice, Structure
 from small_generators import Listed
 
-from generators import comparison as module
 from generators.base import Condition
 from generators.comparison import BASELINES, Comparison, contender, with_baselines
 from generators.data.dataset import Dataset, Entry
@@ -139,11 +138,6 @@ def test_labels_must_differ(tmp_path):
     twice = [Contender("a", Listed([CAESIUM])), Contender("a", Listed([rocksalt()]))]
     with pytest.raises(ValueError, match="one label"):
         evaluate(twice, task(), Store(tmp_path))
-
-
-def test_the_untrained_model_is_a_row_only_where_there_is_one(monkeypatch):
-    monkeypatch.setattr(module, "UNTRAINED", "nosuch")
-    assert module.untrained_contender() is None
 
 
 def test_held_out_prototypes_fit_the_condition_and_were_not_trained_on():

@@ -233,7 +233,7 @@ def compare(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Generators, or folders of saved ones; random and ion_exchange are always among the rows.",
+            help="Generators, or folders of saved ones.",
             metavar="[NAME|DIR]...",
         ),
     ] = None,
@@ -247,9 +247,6 @@ def compare(
     max_elements: MaxElements = None,
     max_atoms: MaxAtoms = 8,
     neutrality: Neutrality = "strict",
-    untrained: Annotated[
-        bool, typer.Option("--untrained", help="Add a row of the symmetric model before any training.")
-    ] = False,
     cut: Cut = 0.1,
     max_steps: Steps = 200,
     competitors: Competitors = 24,
@@ -261,16 +258,14 @@ def compare(
 ) -> None:
     """Compare generators on the same condition, samples, relaxer and hull; killed, the same command goes on.
 
-    Writes DIR/index.html and DIR/comparison.json. Rows without a training of their own are the baselines that a
-    trained generator has to beat.
+    Writes DIR/index.html and DIR/comparison.json. random and ion_exchange are always among the rows: what a trained
+    generator has to beat.
     """
     from workflows.cli.generating_compare import Judging, run_comparison
-    from workflows.cli.generating_parts import condition_of, contender_of, untrained_row
+    from workflows.cli.generating_parts import condition_of, contender_of
 
     condition = condition_of(elements, systems, properties, min_elements, max_elements, max_atoms, neutrality)
     contenders = [contender_of(name) for name in dict.fromkeys(names or [])]
-    if untrained:
-        contenders.append(untrained_row())
     judging = Judging(
         into, n, seed, seeds, cut, max_steps, competitors, data, split_by, cache, second_opinion=second_opinion
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from generators.base import Bounds, Condition
-from generators.comparison import UNTRAINED, contender, untrained_contender
+from generators.comparison import contender
 from generators.data.dataset import PROPERTY_UNITS, Dataset, shipped
 from generators.evaluation.samples import refusals
 from generators.registry import class_of, describe, make_generator
@@ -112,20 +112,6 @@ def contender_of(name: str) -> Contender:
         return contender(name)
     except (ValueError, OSError) as error:
         raise RefusedError(str(error)) from error
-
-
-def untrained_row() -> Contender:
-    """Give the untrained model.
-
-    Raises
-    ------
-    RefusedError
-        If this version has none.
-    """
-    row = untrained_contender()
-    if row is None:
-        raise RefusedError(f"--untrained: this version has no generator {UNTRAINED!r}")
-    return row
 
 
 def dataset_of(name: str) -> Dataset:

@@ -7,7 +7,7 @@ import sys
 import time
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from generators.data.dataset import PROPERTY_UNITS
 from workflows.cli import output
@@ -28,6 +28,19 @@ WORDS = {
     "diverged": "the loss was no number any more; the best weights before that are kept",
     "interrupted": "interrupted; the best weights so far are kept",
 }
+
+
+Point = tuple[int, float, float]
+"""Number of the epoch, training loss, held-out loss."""
+
+
+class Part(NamedTuple):
+    """The curve of one network: name, epochs, the epoch whose weights are kept (0: none), how it ended."""
+
+    name: str
+    points: list[Point]
+    best: int
+    ending: str
 
 
 @dataclass(frozen=True)
@@ -67,7 +80,7 @@ def run_training(wanted: Wanted) -> None:
     place = wanted.folder / "training"
     if not wanted.resume and place.exists():
         forget(place)
-    if wanted.resume and (place / "training.json").exists():
+    if wanted.resume and any(place.rglob("training.json")):
         output.say(f"going on with the training in {place}; --fresh starts over")
     output.say(f"{wanted.name}: {len(dataset)} crystals of data set {dataset.name}")
     model = found.blank()
@@ -89,31 +102,38 @@ def forget(place: Path) -> None:
     RefusedError
         If the folder holds something that is not a training's.
     """
-    foreign = [p.name for p in place.iterdir() if not p.name.startswith("training")]
+    foreign = sorted(p.name for p in place.rglob("*") if p.is_file() and not p.name.startswith("training"))
     if foreign:
         raise RefusedError(f"{place} holds something that is not a training's ({foreign[0]}); name another directory")
     shutil.rmtree(place)
 
 
 class Losses:
-    """Takes each epoch as it ends; prints it, on a terminal always and elsewhere now and then."""
+    """Takes each epoch as it ends; prints it, on a terminal always and elsewhere now and then.
+
+    A model of several networks trains them one after another; each counts its epochs from where it begins.
+    """
 
     def __init__(self) -> None:
-        self.epochs: list[tuple[int, float, float]] = []
+        self.parts: list[list[Point]] = []
         self._said = 0.0
         self._best = float("inf")
 
     def __call__(self, epoch: Any) -> None:
         """Note an epoch."""
-        self.epochs.append((int(epoch.number), float(epoch.training), float(epoch.validation)))
-        better = float(epoch.validation) < self._best
-        self._best = min(self._best, float(epoch.validation))
+        point = (int(epoch.number), float(epoch.training), float(epoch.validation))
+        if not self.parts or point[0] <= self.parts[-1][-1][0]:
+            self.parts.append([])
+            self._said, self._best = 0.0, float("inf")
+        self.parts[-1].append(point)
+        mark = "  lowest so far" if point[2] < self._best else ""
+        self._best = min(self._best, point[2])
         now = time.monotonic()
-        if sys.stdout.isatty() or len(self.epochs) == 1 or now - self._said > LINE_EVERY_S:
+        if sys.stdout.isatty() or len(self.parts[-1]) == 1 or now - self._said > LINE_EVERY_S:
             self._said = now
-            mark = "  lowest so far" if better else ""
+            which = f"network {len(self.parts)}  " if len(self.parts) > 1 else ""
             output.say(
-                f"epoch {epoch.number:>4}  training {epoch.training:.4f}  held out {epoch.validation:.4f}  "
+                f"{which}epoch {point[0]:>4}  training {point[1]:.4f}  held out {point[2]:.4f}  "
                 f"{epoch.seconds:.1f} s{mark}"
             )
 
@@ -136,15 +156,12 @@ def chart(values: Sequence[float], width: int = 60) -> str:
     return "".join(BARS[round((len(BARS) - 1) * (value - low) / span)] for value in means)
 
 
-def draw_losses(epochs: Sequence[tuple[int, float, float]], best: int, title: str, path: Path) -> None:
-    """Draw training and held-out loss over epochs.
+def draw_losses(parts: Sequence[Part], title: str, path: Path) -> None:
+    """Draw training and held-out loss over epochs, a panel for each network.
 
     Parameters
     ----------
-    epochs : sequence of (int, float, float)
-        Number, training loss, held-out loss.
-    best : int
-        Number of the epoch whose weights are kept; 0 marks none.
+    parts : sequence of Part
     title : str
     path : pathlib.Path
         A PNG file.
@@ -152,39 +169,68 @@ def draw_losses(epochs: Sequence[tuple[int, float, float]], best: int, title: st
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
+    columns = min(3, len(parts))
+    lines = -(-len(parts) // columns)
+    size = (7, 4) if len(parts) == 1 else (4 * columns, 3 * lines + 0.4)
+    figure = Figure(figsize=size, dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    numbers = [number for number, _, _ in epochs]
-    marker = "o" if len(epochs) < 3 else None
-    axes.plot(numbers, [loss for _, loss, _ in epochs], color="#5d6872", label="training", marker=marker)
-    axes.plot(numbers, [loss for _, _, loss in epochs], color="#1d5c86", label="held out", marker=marker)
-    if best:
-        axes.axvline(best, color="#0a7f5b", linestyle="--", linewidth=1, label=f"kept: epoch {best}")
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("loss")
-    axes.set_title(title)
-    axes.grid(color="#e9ebe9")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    figure.suptitle(title)
+    for number, part in enumerate(parts, start=1):
+        axes = figure.add_subplot(lines, columns, number)
+        numbers = [point[0] for point in part.points]
+        marker = "o" if len(numbers) < 3 else None
+        axes.plot(numbers, [point[1] for point in part.points], color="#5d6872", label="training", marker=marker)
+        axes.plot(numbers, [point[2] for point in part.points], color="#1d5c86", label="held out", marker=marker)
+        if part.best:
+            axes.axvline(part.best, color="#0a7f5b", linestyle="--", linewidth=1, label=f"kept: epoch {part.best}")
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("loss")
+        axes.set_title(part.name)
+        axes.grid(color="#e9ebe9")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize="small")
     figure.savefig(path)
 
 
-def _tell_end(wanted: Wanted, model: Any, report: FitReport, losses: Losses) -> None:
-    """Say how it ended, by the model's own account, which knows the epochs before a resume, else by what was seen."""
-    training = getattr(model, "training", None)
+def parts_of(training: Any, losses: Losses) -> list[Part]:
+    """Give each network's curve by the model's own account, which knows the epochs before a resume, else as seen.
+
+    Parameters
+    ----------
+    training : any
+        The model's ``training``: a curve (``Curves.as_dict``), or ``curves`` that hold one for each network by name.
+    losses : Losses
+    """
     account: Mapping[str, Any] = training if isinstance(training, dict) else {}
-    epochs = [(int(e[0]), float(e[1]), float(e[2])) for e in account.get("epochs", [])] or losses.epochs
-    held_out = [loss for _, _, loss in epochs]
-    best = int(account.get("best") or (epochs[held_out.index(min(held_out))][0] if epochs else 0))
-    if epochs:
-        draw_losses(epochs, best, f"{wanted.name}: losses", wanted.folder / "losses.png")
-        output.say(f"held-out loss  {chart(held_out)}  {held_out[0]:.4f} to {min(held_out):.4f}")
-    seconds = float(account.get("seconds") or report.seconds)
-    ending = WORDS.get(str(account.get("ending", "")), "done")
-    kept = f", epoch {best} kept" if best else ""
+    curves = account.get("curves") or ({"": account} if account.get("epochs") else {})
+    found = [
+        Part(
+            name.replace("_", " "),
+            [(int(e[0]), float(e[1]), float(e[2])) for e in curve["epochs"]],
+            int(curve["best"]),
+            str(curve["ending"]),
+        )
+        for name, curve in curves.items()
+        if curve["epochs"]
+    ]
+    if found:
+        return found
+    return [Part("", points, min(points, key=lambda point: point[2])[0], "") for points in losses.parts]
+
+
+def _tell_end(wanted: Wanted, model: Any, report: FitReport, losses: Losses) -> None:
+    training = getattr(model, "training", None)
+    parts = parts_of(training, losses)
+    if parts:
+        draw_losses(parts, f"{wanted.name}: losses", wanted.folder / "losses.png")
+    for part in parts:
+        held_out = [point[2] for point in part.points]
+        kept = f"epoch {part.best} of {len(part.points)} kept" if part.best else "no epoch was good"
+        name = f"{part.name}: " if part.name else ""
+        ending = f"; {WORDS[part.ending]}" if part.ending in WORDS else ""
+        output.say(f"{name}held-out loss {held_out[0]:.4f} to {min(held_out):.4f}  {chart(held_out)}  {kept}{ending}")
+    seconds = training.get("seconds") if isinstance(training, dict) else None
     output.say(
-        f"trained {wanted.name} for {len(epochs)} epochs in {seconds / 60:.1f} minutes ({ending}{kept}); "
-        f"saved in {wanted.folder}"
+        f"trained {wanted.name} in {float(seconds or report.seconds) / 60:.1f} minutes; saved in {wanted.folder}"
     )
     output.say(f"next: nucleate generator compare {wanted.folder} --elements Mg,Al,O --output comparison")

@@ -11,7 +11,8 @@ from small_generators import Linear, Listed
 
 from generators import registry
 from generators.data.dataset import Dataset, Entry
-from workflows.cli.generating_train import chart
+from generators.learning import Epoch
+from workflows.cli.generating_train import Losses, chart, parts_of
 
 MG_O = ("--elements", "Mg,O")
 
@@ -59,7 +60,8 @@ def test_train_prints_its_losses_and_saves_the_state(trained):
     folder, said = trained
     assert "linear: 5 crystals of data set crystals" in said
     assert "epoch    1  training" in said
-    assert f"trained linear for 4 epochs in 0.0 minutes (all epochs done, epoch 4 kept); saved in {folder}" in said
+    assert re.search(r"held-out loss [\d.]+ to [\d.]+  █\S*  epoch 4 of 4 kept; all epochs done", said)
+    assert f"trained linear in 0.0 minutes; saved in {folder}" in said
     assert (folder / "losses.png").read_bytes().startswith(b"\x89PNG")
     assert Linear.load(folder).training["best"] == 4
 
@@ -144,7 +146,7 @@ def test_evaluate_and_compare_write_table_json_and_page(nucleate, trained, monke
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("sample", "nosuch", *MG_O), "neither a folder nor a name; generators are ion_exchange, random"),
+        (("sample", "nosuch", *MG_O), "neither a folder nor a name; generators are symmetric, ion_exchange, random"),
         (("sample", "random"), "give --elements such as Mg,Al,O, or --systems"),
         (("sample", "random", "--elements", "Mg,Xx"), "Xx is no element"),
         (("sample", "random", "--elements", "Mg"), "can't be made of Mg"),
@@ -183,6 +185,17 @@ def test_a_file_in_the_way_is_named(nucleate, tmp_path):
     path.write_text("")
     ran = nucleate("generator", "compare", *MG_O, "--output", path)
     assert (ran.code, f"{path} is a file" in ran.err) == (2, True)
+
+
+def test_each_network_has_a_curve_of_its_own(capsys):
+    losses = Losses()
+    for number, held_out in [(1, 2.0), (2, 1.0), (3, 1.5), (1, 9.0), (2, 8.0)]:
+        losses(Epoch(number, held_out, held_out, 0.1, 8))
+    assert [len(part.points) for part in parts_of(None, losses)] == [3, 2]
+    assert [part.best for part in parts_of({}, losses)] == [2, 2]
+    assert "network 2  epoch    1" in capsys.readouterr().out
+    own = {"letters": {"epochs": [[1, 2.0, 3.0, 0.1, 8]], "best": 1, "ending": "early"}, "none": {"epochs": []}}
+    assert [part[:3] for part in parts_of({"curves": own}, losses)] == [("letters", [(1, 2.0, 3.0)], 1)]
 
 
 def test_a_chart_falls_as_its_numbers_do():
