@@ -119,8 +119,8 @@ def test_evaluate_and_compare_write_table_json_and_page(nucleate, trained, monke
     from generators.evaluation import Familiar, Hull, Phase
 
     hull = Hull([Phase(e, Structure(Lattice.cubic(3), [e], [[0, 0, 0]]), -2.0) for e in ("Mg", "O")])
-    monkeypatch.setattr("generators.evaluation.evaluate.build_hull", lambda *_, **__: hull)
-    monkeypatch.setattr("generators.evaluation.evaluate.familiar", lambda _: Familiar([], "nothing"))
+    monkeypatch.setattr("generators.evaluation.run.build_hull", lambda *_, **__: hull)
+    monkeypatch.setattr("generators.evaluation.run.familiar", lambda *_: Familiar([], "nothing"))
     listed = {name: Listed([tetragonal(2.7, 2.7 + 0.1 * i)], name) for i, name in enumerate(("random", "ion_exchange"))}
     monkeypatch.setattr("generators.comparison.make_generator", listed.__getitem__)
     monkeypatch.setattr("workflows.cli.generating_compare.shipped_if_there", lambda: None)
