@@ -184,6 +184,17 @@ def load_generator(directory: Path) -> Generator:
     return cast("Generator", _class(name).load(directory))
 
 
+def class_of(name: str) -> Any:
+    """Return the class of a registered generator.
+
+    Raises
+    ------
+    ValueError
+        If the name is not registered.
+    """
+    return _class(name)
+
+
 def _class(name: str) -> Any:
     for entry in ENTRIES:
         if entry.name == name:

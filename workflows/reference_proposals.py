@@ -121,7 +121,7 @@ def enumerate_subsystem(elements: Iterable[str], limits: Limits | None = None) -
                 continue  # a layer in vacuum is no bulk phase
             label = f"{system_name(wanted)}/{known.label}"
             found[label] = Proposal(label, known.structure, Source(kind="known", prototype=known.label))
-    for phase, structure in _literature():
+    for phase, structure in literature():
         if len(structure) <= limits.known_atoms and _symbols(structure) == wanted:
             label = f"{system_name(wanted)}/{phase}"
             found[label] = Proposal(label, structure.copy(), Source(kind="known", prototype=phase))
@@ -142,7 +142,7 @@ def enumerate_subsystem(elements: Iterable[str], limits: Limits | None = None) -
 
 
 @lru_cache(maxsize=1)
-def _literature() -> tuple[tuple[str, Structure], ...]:
+def literature() -> tuple[tuple[str, Structure], ...]:
     """Read the phases that matter and that no dependency ships; parameters are starting points, the engine relaxes."""
     phases = json.loads(files("workflows").joinpath("data/known_phases.json").read_text(encoding="utf-8"))
     return tuple(

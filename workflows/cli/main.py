@@ -16,6 +16,7 @@ import typer
 from workflows.cli import (
     data_sets,
     diagnose,
+    generating,
     pseudos,
     reference,
     relaying,
@@ -76,6 +77,7 @@ app.command(rich_help_panel=WATCH)(diagnose.diagnose)
 app.command(rich_help_panel=RESULTS)(results.report)
 app.command(rich_help_panel=RESULTS)(results.export)
 app.command(rich_help_panel=RESULTS)(working.reproduce)
+app.add_typer(generating.app, name="generator", rich_help_panel=AROUND)
 app.add_typer(reference.app, name="reference", rich_help_panel=AROUND)
 app.add_typer(data_sets.app, name="data", rich_help_panel=AROUND)
 app.add_typer(pseudos.app, name="pseudos", rich_help_panel=AROUND)

@@ -74,13 +74,13 @@ def render(data: ReportData, reference: Sequence[HullEntry] | None = None) -> st
         for row in rows[:MAX_MODELS]
         if (structure := structure_of(row.verdict.structure)) is not None
     }
-    scripts = [_asset("static", "report.js")]
+    scripts = [asset("static", "report.js")]
     if models:
-        scripts.insert(0, _asset("static", "3Dmol-min.js"))
+        scripts.insert(0, asset("static", "3Dmol-min.js"))
     targets = data.spec.targets
     cut = targets.energy_above_hull.max or 0.0
     names = sorted({n for v in data.verdicts for n in v.properties} | set(targets.properties))
-    template = _environment().get_template("index.html")
+    template = environment().get_template("index.html")
     return template.render(
         data=data,
         spec=data.spec,
@@ -110,22 +110,23 @@ def render(data: ReportData, reference: Sequence[HullEntry] | None = None) -> st
         protocols=protocol_lines(data),
         references=reference_rows(data),
         made_at=now(),
-        version=_version(),
-        style=Markup(_asset("static", "report.css")),  # noqa: S704 - our own file
+        version=package_version(),
+        style=Markup(asset("static", "report.css")),  # noqa: S704 - our own file
         scripts=[Markup(s) for s in scripts],  # noqa: S704 - our own and a vendored file
         script_hashes=[_csp_hash(s) for s in scripts],
     )
 
 
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FunctionLoader(partial(_asset, "templates")),
+def environment() -> Environment:
+    """Make the jinja environment of all pages: everything escaped, an unknown name is an error."""
+    made = Environment(
+        loader=FunctionLoader(partial(asset, "templates")),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
+    made.filters.update(
         told=update_in_words,
         formula=words.pretty_formula,
         spacegroup_parts=words.spacegroup_parts,
@@ -137,10 +138,11 @@ def _environment() -> Environment:
         limits=words.limits,
         property_name=words.property_name,
     )
-    return environment
+    return made
 
 
-def _asset(folder: str, name: str) -> str:
+def asset(folder: str, name: str) -> str:
+    """Read a file of this package."""
     return (files("workflows.report") / folder / name).read_text(encoding="utf-8")
 
 
@@ -154,7 +156,8 @@ def _csp_hash(script: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
-def _version() -> str:
+def package_version() -> str:
+    """Give the installed version."""
     try:
         return version("nucleate")
     except PackageNotFoundError:  # run from a checkout that was not installed

@@ -17,12 +17,16 @@ def test_help_says_what_it_is_and_groups_the_commands(nucleate):
     assert "propose > screen > pre-relax > select > verify > learn > next round" in ran.out
     positions = [ran.out.index(f"─ {panel} ─") for panel in ("Start", "Run", "Watch", "Results")]
     assert positions == sorted(positions)
-    for verb in (*VERBS, "reference", "pseudos", "diagnose", "server", "version"):
+    for verb in (*VERBS, "generator", "reference", "pseudos", "diagnose", "server", "version"):
         assert f"│ {verb} " in ran.out
-    assert "│ generator " not in ran.out
 
 
-@pytest.mark.parametrize("verb", [*VERBS, "reference build", "reference show", "server status", "server stop"])
+GENERATOR = [f"generator {verb}" for verb in ("list", "train", "sample", "evaluate", "compare", "latent")]
+
+
+@pytest.mark.parametrize(
+    "verb", [*VERBS, *GENERATOR, "reference build", "reference show", "server status", "server stop"]
+)
 def test_every_command_explains_itself(nucleate, verb):
     ran = nucleate(*verb.split(), "--help")
     assert ran.code == 0

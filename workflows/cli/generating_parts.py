@@ -1,0 +1,244 @@
+"""What the commands of ``generator`` share: conditions, contenders, data sets, written samples."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from generators.base import Bounds, Condition
+from generators.comparison import contender
+from generators.data.dataset import PROPERTY_UNITS, Dataset, shipped
+from generators.evaluation.samples import refusals
+from generators.registry import class_of, describe, make_generator
+from workflows.cli.errors import RefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from generators.base import Generator, NeutralityRule
+    from generators.data.dataset import SplitBy
+    from generators.evaluation import Contender
+
+SPLITS = ("prototype", "chemistry")
+RULES = ("strict", "permissive", "off")
+MOST_BY_DEFAULT = 3
+_TARGET = re.compile(r"\s*([a-z_]+)\s*(>=|<=)\s*(-?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*")
+
+
+def condition_of(
+    elements: str | None,
+    systems: Sequence[str] | None,
+    properties: Sequence[str] | None,
+    min_elements: int,
+    max_elements: int | None,
+    max_atoms: int,
+    neutrality: str,
+) -> Condition:
+    """Make a condition of what the shared options say.
+
+    Raises
+    ------
+    RefusedError
+        If they contradict each other or can't be understood.
+    """
+    from pymatgen.core import Element
+
+    if (elements is None) == (not systems):
+        raise RefusedError("give --elements such as Mg,Al,O, or --systems such as Mg-Al-O: one of the two")
+    words = [elements.replace(",", "-").replace(" ", "-")] if elements is not None else list(systems or [])
+    found: list[tuple[str, ...]] = []
+    for word in words:
+        symbols = sorted({part for part in word.split("-") if part})
+        unknown = [symbol for symbol in symbols if not Element.is_valid_symbol(symbol)]
+        if unknown or not symbols:
+            raise RefusedError(f"{word!r}: {', '.join(unknown) or 'nothing'} is no element; write symbols such as Mg")
+        found.append(tuple(symbols))
+    largest = max(map(len, found))
+    most = max_elements if max_elements is not None else max(min_elements, min(MOST_BY_DEFAULT, largest))
+    if not min_elements <= min(most, largest):
+        raise RefusedError(
+            f"crystals of {min_elements} to {most} elements can't be made of {', '.join('-'.join(s) for s in found)}; "
+            "change --min-elements or --max-elements, or allow more elements"
+        )
+    if neutrality not in RULES:
+        raise RefusedError(f"--neutrality is {', '.join(RULES)}, not {neutrality!r}")
+    return Condition(
+        chemical_systems=tuple(dict.fromkeys(found)),
+        min_elements=min_elements,
+        max_elements=most,
+        max_atoms=max_atoms,
+        neutrality=cast("NeutralityRule", neutrality),
+        properties=targets_of(properties or []),
+    )
+
+
+def targets_of(texts: Sequence[str]) -> dict[str, Bounds]:
+    """Read targets such as ``bulk_modulus>=120``, in the property's one unit; two of a property make an interval.
+
+    Raises
+    ------
+    RefusedError
+        If one can't be understood, or the property is unknown.
+    """
+    found: dict[str, Bounds] = {}
+    for text in texts:
+        match = _TARGET.fullmatch(text)
+        try:
+            name, sign, value = (match[1], match[2], float(match[3])) if match else ("", "", 0.0)
+        except ValueError:  # 1.2.3
+            match = None
+        if match is None:
+            raise RefusedError(f"--property {text!r} is no target; write one such as 'bulk_modulus>=120'")
+        if name not in PROPERTY_UNITS:
+            raise RefusedError(f"--property: {name} is unknown; known are {', '.join(PROPERTY_UNITS)}")
+        before = found.get(name, Bounds(unit=PROPERTY_UNITS[name]))
+        low, high = (value, before.maximum) if sign == ">=" else (before.minimum, value)
+        if low is not None and high is not None and low > high:
+            raise RefusedError(f"--property: {name} can't be above {low:g} and below {high:g}")
+        found[name] = Bounds(low, high, PROPERTY_UNITS[name])
+    return found
+
+
+def contender_of(name: str) -> Contender:
+    """Give a generator by name or folder.
+
+    Raises
+    ------
+    RefusedError
+        If there is none, or its state can't be used.
+    """
+    try:
+        return contender(name)
+    except (ValueError, OSError) as error:
+        raise RefusedError(str(error)) from error
+
+
+def dataset_of(name: str) -> Dataset:
+    """Read a data set: the one that ships, or a file.
+
+    Raises
+    ------
+    RefusedError
+        If there is none or it can't be read.
+    """
+    try:
+        return shipped() if name == "shipped" else Dataset.read(Path(name))
+    except FileNotFoundError as error:
+        what = "this version ships no data set" if name == "shipped" else f"{name}: no such file"
+        raise RefusedError(f"{what}; --data takes a file that a data build wrote") from error
+    except (ValueError, OSError) as error:
+        raise RefusedError(str(error)) from error
+
+
+def split_by_of(word: str) -> SplitBy:
+    """Check a word that says how to split.
+
+    Raises
+    ------
+    RefusedError
+        If it is unknown.
+    """
+    if word not in SPLITS:
+        raise RefusedError(f"--split-by is {' or '.join(SPLITS)}, not {word!r}")
+    return cast("SplitBy", word)
+
+
+def trainable(name: str) -> Any:
+    """Give the class of a generator that learns from data.
+
+    Raises
+    ------
+    RefusedError
+        If the name is unknown, or it is a baseline.
+    """
+    try:
+        found = class_of(name)
+    except ValueError as error:
+        raise RefusedError(str(error)) from error
+    if not callable(getattr(found, "blank", None)):
+        able = [row["name"] for row in describe() if callable(getattr(class_of(row["name"]), "blank", None))]
+        others = f"these are: {', '.join(able)}" if able else "this version has none that is"
+        raise RefusedError(f"{name} is a baseline and is not trained; {others}")
+    return found
+
+
+def listed() -> list[dict[str, Any]]:
+    """List the generators: name, summary, what they condition on, and ``trained``.
+
+    ``trained`` is ``yes`` (weights ship), ``no`` (it has to be trained first), or ``baseline`` (nothing to train).
+    """
+    rows = []
+    for entry in describe():
+        found = class_of(entry["name"])
+        generator: Any = None
+        trained = "baseline"
+        if callable(getattr(found, "blank", None)):
+            try:
+                generator = make_generator(entry["name"])
+                trained = "yes"
+            except (ValueError, OSError):  # no weights ship
+                trained = "no"
+        wanted: Any = getattr(generator if generator is not None else found, "conditions_on", frozenset())
+        rows.append(
+            {
+                "name": entry["name"],
+                "summary": entry["summary"],
+                "trained": trained,
+                "conditions_on": sorted(wanted) if isinstance(wanted, frozenset) else [],
+            }
+        )
+    return rows
+
+
+def write_samples(generator: Generator, n: int, condition: Condition, seed: int, into: Path) -> list[dict[str, Any]]:
+    """Draw samples and write each as it comes: ``samples.extxyz`` and ``<index>-<formula>.cif``.
+
+    Returns
+    -------
+    list of dict
+        What ``--json`` prints.
+
+    Raises
+    ------
+    RefusedError
+        If the generator can't meet the condition, or the directory holds samples already.
+    """
+    from ase.io import write as ase_write
+    from pymatgen.io.ase import AseAtomsAdaptor
+
+    from workflows.report.crystal import cif_of
+
+    frames = into / "samples.extxyz"
+    if frames.exists():
+        raise RefusedError(f"{frames} exists; name a directory without samples")
+    rows: list[dict[str, Any]] = []
+    try:
+        stream = generator.sample(n, condition, seed)
+        for one in stream:
+            into.mkdir(parents=True, exist_ok=True)
+            formula = one.structure.composition.reduced_formula
+            name = f"{one.index:04d}-{formula}"
+            reasons = refusals(one.structure, condition)
+            atoms = AseAtomsAdaptor.get_atoms(one.structure, msonable=False)
+            atoms.info = {"label": name, "generator": one.generator, "version": one.version, "seed": str(one.seed)}
+            ase_write(frames, atoms, format="extxyz", append=True, columns=["symbols", "positions"])
+            notes = {"generator": one.generator, "version": one.version, "seed": str(one.seed)}
+            (into / f"{name}.cif").write_text(cif_of(one.structure, name, notes), encoding="utf-8")
+            rows.append(
+                {
+                    "index": one.index,
+                    "formula": formula,
+                    "atoms": len(one.structure),
+                    "file": f"{name}.cif",
+                    "generator": one.generator,
+                    "version": one.version,
+                    "seed": one.seed,
+                    "refused": reasons,
+                    "conditions_on": sorted(generator.conditions_on),
+                    "info": one.info,
+                }
+            )
+    except (ValueError, RuntimeError) as error:
+        raise RefusedError(str(error)) from error
+    return rows
