@@ -204,3 +204,14 @@ def test_it_is_json(scene):
     assert found["rounds"][1]["progress"]["verify"] == {"done": 1, "total": 2, "control": 0}
     assert found["rounds"][0]["summary"]["number"] == 1
     assert found["running"][0]["stage"] == "phonon"
+
+
+def test_what_feedback_taught_is_told_of_closed_rounds(scene):
+    update = {"generator": "symmetric", "taken": True, "lessons": 9, "good": 1, "bad": 4, "trust": 0.5}
+    scene.campaign()
+    scene.round(1, state="closed")
+    scene.database.rounds.update_one({"round": 1}, {"$set": {"learned": {"updates": [update]}}})
+    scene.round(2)
+    first, second = status(scene).rounds
+    assert first.updates == [update]
+    assert second.updates == []

@@ -192,3 +192,12 @@ def test_many_rounds_fold_into_a_table_and_a_trend(data, reference):
     assert "All 20 rounds as a table" in page.text
     assert "share of samples (%)" in page.text
     assert page.text.count("Funnel") <= 2 + 6
+
+
+def test_a_round_tells_what_it_taught(data, reference):
+    from dataclasses import replace
+
+    update = {"generator": "symmetric", "taken": True, "lessons": 9, "good": 1, "bad": 4, "trust": 0.5}
+    first = replace(data.rounds[0], learned={"updates": [update]})
+    page = render(replace(data, rounds=(first, *data.rounds[1:])), reference)
+    assert "round 1 taught symmetric: 9 crystals (1 stable and novel, 4 bad), taken at 50 %" in page
