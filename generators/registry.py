@@ -52,6 +52,11 @@ ENTRIES = (
         "generators.random_symmetric:RandomSymmetric",
         "random space group, Wyckoff positions and coordinates; learns which groups and stoichiometries held",
     ),
+    Entry(
+        "diffusion",
+        "generators.diffusion:Diffusion",
+        "joint diffusion of lattice, coordinates and species without symmetry, guided by properties; a trained network",
+    ),
     Entry("mixture", "generators.mixture:Mixture", "several generators with shares"),
 )
 """What is registered; the one place to add a generator."""
