@@ -2,8 +2,8 @@
 
 Crystals that proved stable and novel are rewarded, as often as their evidence weighs; what the model itself proposed
 and failed is pushed away until its loss is NEGATIVE_MARGIN above the old one and no further; rows of the training
-set are rehearsed beside them. The divergence of the new sampling process from the old one has a limit: steps that pass it are
-taken back and halved. A model that predicts held-out crystals worse than before is not taken at all.
+set are rehearsed beside them. The divergence of the new sampling process from the old one has a limit: steps that pass
+it are taken back and halved. A model that predicts held-out crystals worse than before is not taken at all.
 """
 
 from __future__ import annotations
