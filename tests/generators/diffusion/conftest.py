@@ -73,6 +73,6 @@ def some() -> Crystals:
         counts,
         torch.tensor(rng.integers(1, 60, 11)),
         torch.tensor(rng.random((11, 3)), dtype=torch.float32),
-        torch.tensor(rng.normal(0, 0.15, (3, 6)) + [1.4, 1.4, 1.4, 0, 0, 0], dtype=torch.float32),
+        torch.tensor(rng.normal([1.4, 1.4, 1.4, 0, 0, 0], 0.15, (3, 6)), dtype=torch.float32),
         torch.tensor([[0.5, torch.nan], [torch.nan, torch.nan], [-1.0, 2.0]]),
     )

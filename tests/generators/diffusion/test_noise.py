@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -88,7 +89,7 @@ def test_steps_of_the_lattice_with_the_true_x0_follow_its_marginals():
     x0 = torch.tensor([[0.7, -1.2, 0.3, 2.0, 0.0, -0.5]])
     times = [1.0, 0.8, 0.55, 0.3]
     x = torch.tensor(rng.standard_normal((40_000, 6)), dtype=torch.float32)
-    for t, s in zip(times, times[1:], strict=False):
+    for t, s in pairwise(times):
         z = torch.tensor(rng.standard_normal((40_000, 6)), dtype=torch.float32)
         x = lattice_step(x, x0, torch.tensor(t), torch.tensor(s), z)
         alpha, sigma = amplitudes(torch.tensor(s))
