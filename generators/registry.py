@@ -43,6 +43,12 @@ ENTRIES = (
         trained=True,
     ),
     Entry(
+        "diffusion",
+        "generators.diffusion:Diffusion",
+        "trained, free of symmetry: lattice, coordinates and species diffuse together, guided by wanted properties",
+        trained=True,
+    ),
+    Entry(
         "ion_exchange",
         "generators.ion_exchange:IonExchange",
         "charge-balanced substitution into known prototypes; learns which substitutions and prototypes held",
@@ -51,11 +57,6 @@ ENTRIES = (
         "random",
         "generators.random_symmetric:RandomSymmetric",
         "random space group, Wyckoff positions and coordinates; learns which groups and stoichiometries held",
-    ),
-    Entry(
-        "diffusion",
-        "generators.diffusion:Diffusion",
-        "joint diffusion of lattice, coordinates and species without symmetry, guided by properties; a trained network",
     ),
     Entry("mixture", "generators.mixture:Mixture", "several generators with shares"),
 )

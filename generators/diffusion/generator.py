@@ -128,7 +128,7 @@ class Diffusion:
 
     @property
     def last_update(self) -> dict[str, Any]:
-        """What became of the last update: ``taken``, ``why``, ``kl_nats``, ``n_good``, ``n_bad``, losses; or empty."""
+        """What became of the last update: ``taken``, ``why``, ``kl_nats``, ``good``, ``bad``, losses; or empty."""
         return dict(self.model.last_update)
 
     def fit(self, dataset: Iterable[Structure], **options: Any) -> FitReport:

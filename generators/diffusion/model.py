@@ -74,7 +74,8 @@ class Model:
         state = {
             "options": dict(options),
             "shape": asdict(self.network.shape),
-            "properties": [asdict(scale) for scale in self.scales],
+            "properties": [scale.name for scale in self.scales],
+            "scales": [asdict(scale) for scale in self.scales],
             "elements": list(self.elements),
             "cells": dict(self.compositions.cells),
             "card": self.card,
@@ -102,7 +103,7 @@ class Model:
             )
             model = cls(
                 network=network.eval().requires_grad_(requires_grad=False),
-                scales=tuple(PropertyScale(**scale) for scale in state["properties"]),
+                scales=tuple(PropertyScale(**scale) for scale in state["scales"]),
                 elements=tuple(state["elements"]),
                 compositions=Compositions(state["cells"]),
                 replay=Crystals.from_tensors(tensors, "replay"),

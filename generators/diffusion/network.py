@@ -68,7 +68,7 @@ class Shape:
     properties: int = 0
 
 
-class Layer(nn.Module):  # type: ignore[misc]  # torch is untyped here
+class Layer(nn.Module):
     """One round of messages, averaged over partners, after a layer norm, added to what was there."""
 
     def __init__(self, width: int, pair_features: int) -> None:
@@ -90,7 +90,7 @@ class Layer(nn.Module):  # type: ignore[misc]  # torch is untyped here
         return atoms + self.update(torch.cat([normed, graph.atom_mean(messages)], dim=1)), messages
 
 
-class Network(nn.Module):  # type: ignore[misc]  # torch is untyped here
+class Network(nn.Module):
     """Score of coordinates, ``v`` of the lattice and species of a noisy batch, given time and wanted properties."""
 
     def __init__(self, shape: Shape) -> None:

@@ -98,9 +98,10 @@ def learn(model: Model, labelled: Iterable[Labelled]) -> Model:
     lesson = read_lesson(model, verdicts)
     record: dict[str, Any] = {
         "taken": False,
-        "n_good": len(lesson.good_weights),
-        "n_bad": len(lesson.bad_weights),
-        "n_unused": lesson.unused,
+        "lessons": len(lesson.good_weights) + len(lesson.bad_weights),
+        "good": len(lesson.good_weights),
+        "bad": len(lesson.bad_weights),
+        "unused": lesson.unused,
     }
     rewarding = float(lesson.good_weights.sum()) >= FEWEST_GOOD
     if not rewarding:

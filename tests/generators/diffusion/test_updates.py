@@ -59,7 +59,7 @@ def test_an_update_learns_never_mutates_and_is_the_same_in_any_order(fitted, ver
     assert generator.last_update == {}
     record = new.last_update
     assert record["taken"], record
-    assert record["n_good"], record["n_bad"] == (10, 5)
+    assert (record["lessons"], record["good"], record["bad"], record["unused"]) == (15, 10, 5, 4)
     assert record["good_loss"][1] < record["good_loss"][0]
     assert 0 < record["kl_nats"] <= updates.KL_LIMIT_NATS
     assert not torch.equal(weights(new), before)
