@@ -31,15 +31,15 @@ def metric_of(network: Network, lattice: Tensor, n: int) -> Tensor:
 
 
 def pair_features(to: Tensor, at: Tensor, metric: Tensor, *, same: bool) -> tuple[Tensor, Tensor]:
-    """Give the features of one pair and its sines, (3, FREQUENCIES)."""
+    """Give the features of one pair and its waves, (3, 2 FREQUENCIES)."""
     difference = to - at
     difference = difference - difference.round()
-    sines = torch.stack(
-        [torch.stack([torch.sin(2 * math.pi * k * d) for k in range(1, FREQUENCIES + 1)]) for d in difference]
-    )
-    cosines = torch.stack(
-        [torch.stack([torch.cos(2 * math.pi * k * d) for k in range(1, FREQUENCIES + 1)]) for d in difference]
-    )
+    rows = []
+    for d in difference:
+        row = [torch.sin(2 * math.pi * k * d) for k in range(1, FREQUENCIES + 1)]
+        row += [torch.cos(2 * math.pi * k * d) for k in range(1, FREQUENCIES + 1)]
+        rows.append(torch.stack(row))
+    waves = torch.stack(rows)
     counted = torch.zeros(len(CENTRES_ANGSTROM))
     for image in product((-1.0, 0.0, 1.0), repeat=3):
         if same and image == (0.0, 0.0, 0.0):
@@ -47,7 +47,7 @@ def pair_features(to: Tensor, at: Tensor, metric: Tensor, *, same: bool) -> tupl
         vector = difference + torch.tensor(image)
         distance = torch.sqrt(torch.clamp(vector @ metric @ vector, min=1e-6))
         counted = counted + torch.exp(-0.5 * ((distance - torch.tensor(CENTRES_ANGSTROM)) / WIDTH_ANGSTROM) ** 2)
-    return torch.cat([sines.flatten(), cosines.flatten(), counted]), sines
+    return torch.cat([waves.flatten(), counted]), waves
 
 
 def predict(
@@ -91,7 +91,7 @@ def predict(
     for i in range(n):
         push = torch.zeros(3)
         for j in range(n):
-            push = push + (network.pair_vector(messages[i][j]).reshape(3, FREQUENCIES) * pairs[i][j][1]).sum(1) / n
+            push = push + (network.pair_vector(messages[i][j]).reshape(3, 2 * FREQUENCIES) * pairs[i][j][1]).sum(1) / n
         scores.append(network.atom_vector(atoms[i]) + push)
     coordinates = torch.stack(scores)
     logits = torch.stack([network.species(atom) for atom in atoms])

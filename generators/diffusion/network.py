@@ -115,7 +115,7 @@ class Network(nn.Module):
         self.layers = nn.ModuleList(Layer(width, pair_features) for _ in range(shape.layers))
         self.norm = nn.LayerNorm(width)
         self.atom_vector = nn.Linear(width, 3)
-        self.pair_vector = nn.Linear(width, 3 * FREQUENCIES)
+        self.pair_vector = nn.Linear(width, 6 * FREQUENCIES)
         self.species = nn.Linear(width, MAX_Z + 1)
         self.lattice = nn.Sequential(nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, 6))
 
@@ -153,7 +153,7 @@ class Network(nn.Module):
         wanted : Tensor, shape (b, p)
             Standardised properties, NaN where nothing is asked.
         """
-        pairs, sines = self._pairs(graph, frac, lattice)
+        pairs, waves = self._pairs(graph, frac, lattice)
         context = self.context(torch.cat([lattice, time_features(t), graph.counts.float().log()[:, None]], dim=1))
         for j, embed in enumerate(self.wanted):
             value = wanted[:, j : j + 1]
@@ -163,7 +163,7 @@ class Network(nn.Module):
         for layer in self.layers:
             atoms, messages = layer(graph, atoms, pairs, context)
         atoms = self.norm(atoms)
-        pushes = (self.pair_vector(messages).reshape(sines.shape) * sines).sum(2)
+        pushes = (self.pair_vector(messages).reshape(waves.shape) * waves).sum(2)
         logits = self.species(atoms)
         forbidden = torch.full_like(logits[:, :1], -math.inf)
         return Prediction(
@@ -173,11 +173,11 @@ class Network(nn.Module):
         )
 
     def _pairs(self, graph: Graph, frac: Tensor, lattice: Tensor) -> tuple[Tensor, Tensor]:
-        """Features of pairs, (e, f), and the sines among them, (e, 3, FREQUENCIES)."""
+        """Features of pairs, (e, f), and the waves among them, (e, 3, 2 FREQUENCIES)."""
         differences = frac[graph.senders] - frac[graph.receivers]
         differences = differences - differences.round()
         angles = differences[:, :, None] * self.waves
-        sines, cosines = angles.sin(), angles.cos()
+        waves = torch.cat([angles.sin(), angles.cos()], dim=2)
         tensor = metric(self.decode(lattice.clamp(-LATTICE_LIMIT, LATTICE_LIMIT), graph.counts))
         owner = graph.crystal[graph.receivers]
         lowered = torch.einsum("eij,ej->ei", tensor[owner], differences)
@@ -187,7 +187,7 @@ class Network(nn.Module):
         home = (graph.receivers == graph.senders)[:, None] & (self.images == 0).all(1)
         distances = distances.masked_fill(home, 1e3)  # an atom is no neighbour of itself
         counted = torch.exp(-0.5 * ((distances[:, :, None] - self.centres) / WIDTH_ANGSTROM) ** 2).sum(1)
-        return torch.cat([sines.flatten(1), cosines.flatten(1), counted], dim=1), sines
+        return torch.cat([waves.flatten(1), counted], dim=1), waves
 
 
 def time_features(t: Tensor) -> Tensor:

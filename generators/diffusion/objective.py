@@ -77,8 +77,7 @@ def corrupt(network: Network, crystals: Crystals, rng: np.random.Generator, *, d
     """Add noise at times spread evenly over a batch.
 
     The target of the coordinates is the score of the noise without its mean over the crystal: data have no preferred
-    origin, so the true score has none of it, and it would only add variance. Half of the crystals are inverted, which
-    leaves energies and lattices as they are.
+    origin, so the true score has none of it, and it would only add variance.
 
     Parameters
     ----------
@@ -100,7 +99,6 @@ def corrupt(network: Network, crystals: Crystals, rng: np.random.Generator, *, d
     hidden = torch.tensor(rng.random(n) < hidden_at[graph.crystal.numpy()])
     spread = sigma_of(t)[graph.crystal][:, None]
     moved = spread * _normal(rng, (n, 3))
-    hand = torch.tensor(rng.choice([-1.0, 1.0], size=b), dtype=torch.float32)[graph.crystal][:, None]
     wanted = crystals.properties
     if drop:
         left_out = (rng.random(b) < BLIND_SHARE)[:, None] | (rng.random(tuple(wanted.shape)) < DROPPED_SHARE)
@@ -109,7 +107,7 @@ def corrupt(network: Network, crystals: Crystals, rng: np.random.Generator, *, d
     return Noisy(
         graph=graph,
         species=crystals.species.masked_fill(hidden, MASKED),
-        frac=(hand * crystals.frac + moved) % 1.0,
+        frac=(crystals.frac + moved) % 1.0,
         lattice=alpha * x0 + sigma * epsilon,
         t=t,
         wanted=wanted,

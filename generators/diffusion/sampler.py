@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from generators.diffusion.graph import Graph
     from generators.diffusion.network import Network
 
-CORRECTOR = 0.1
+CORRECTOR = 0.2
 """Langevin's step in units of the squared noise of the level."""
 
 

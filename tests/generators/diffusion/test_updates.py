@@ -78,6 +78,7 @@ def test_an_update_learns_never_mutates_and_is_the_same_in_any_order(fitted, ver
 
 def test_steps_that_pass_the_limit_are_taken_back(fitted, verdicts, monkeypatch):
     monkeypatch.setattr(updates, "KL_LIMIT_NATS", 1e-4)
+    monkeypatch.setattr(updates, "STEPS", 20)
     monkeypatch.setattr(updates, "LEARNING_RATE", 3e-3)
     generator = Diffusion.load(fitted)
     new = generator.update(verdicts)
