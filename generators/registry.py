@@ -43,6 +43,12 @@ ENTRIES = (
         trained=True,
     ),
     Entry(
+        "diffusion",
+        "generators.diffusion:Diffusion",
+        "trained, free of symmetry: lattice, coordinates and species diffuse together, guided by wanted properties",
+        trained=True,
+    ),
+    Entry(
         "ion_exchange",
         "generators.ion_exchange:IonExchange",
         "charge-balanced substitution into known prototypes; learns which substitutions and prototypes held",
