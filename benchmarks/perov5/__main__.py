@@ -22,6 +22,8 @@ from generators.registry import ENTRIES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+BASELINES = ("ion_exchange", "random")
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, sample, measure; write ``results.json`` and ``results.md`` into the place after every generator."""
@@ -90,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--place", type=Path, required=True, help="folder for the run; an interrupted one goes on there"
     )
-    known = [entry.name for entry in ENTRIES if entry.name != "mixture"]
+    known = [entry.name for entry in ENTRIES if entry.trained or entry.name in BASELINES]
     parser.add_argument(
         "--only", nargs="+", choices=known, default=known, metavar="NAME", help=f"of {', '.join(known)}"
     )

@@ -17,15 +17,16 @@ def test_help_says_what_it_is_and_groups_the_commands(nucleate):
     assert "propose > screen > pre-relax > select > verify > learn > next round" in ran.out
     positions = [ran.out.index(f"─ {panel} ─") for panel in ("Start", "Run", "Watch", "Results")]
     assert positions == sorted(positions)
-    for verb in (*VERBS, "generator", "reference", "pseudos", "diagnose", "server", "version"):
+    for verb in (*VERBS, "data", "generator", "reference", "pseudos", "diagnose", "server", "version"):
         assert f"│ {verb} " in ran.out
 
 
+DATA = ["data build", "data show", "data add"]
 GENERATOR = [f"generator {verb}" for verb in ("list", "train", "sample", "evaluate", "compare", "latent")]
 
 
 @pytest.mark.parametrize(
-    "verb", [*VERBS, *GENERATOR, "reference build", "reference show", "server status", "server stop"]
+    "verb", [*VERBS, *DATA, *GENERATOR, "reference build", "reference show", "server status", "server stop"]
 )
 def test_every_command_explains_itself(nucleate, verb):
     ran = nucleate(*verb.split(), "--help")
@@ -33,7 +34,7 @@ def test_every_command_explains_itself(nucleate, verb):
     assert f"Usage: nucleate {verb}" in ran.out
 
 
-@pytest.mark.parametrize("verb", [*VERBS, "relay", "diagnose", "pseudos install"])
+@pytest.mark.parametrize("verb", [*VERBS, *DATA, "relay", "diagnose", "pseudos install"])
 def test_what_a_command_says_of_itself_fills_its_lines(nucleate, monkeypatch, verb):
     monkeypatch.setenv("COLUMNS", "80")
     said = nucleate(*verb.split(), "--help").out.partition("╭")[0]
