@@ -5,7 +5,7 @@ Same weights, crystals and noise, one process and one thread, in one run. The pl
 speed does not depend on what they are. Sampling takes 20 steps (the default is 100: a fifth of the rate), two network
 evaluations each, without guidance (with it: half the rate).
 
-    python benchmarks/diffusion_speed.py [--batch 64] [--steps 20]
+    python -m benchmarks.diffusion_speed [--batch 64] [--steps 20]
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.plain_forecast import predict
 from generators.base import Condition
 from generators.compositions import is_neutral
 from generators.data import prototypes
@@ -181,3 +182,14 @@ def test_row_of_a_description_has_its_composition():
             str(e): int(n)
             for e, n in prototype.structure.get_primitive_structure().composition.get_el_amt_dict().items()
         }
+
+
+def test_the_batched_network_is_the_plain_one():
+    """Against a loop over ASE's neighbour list, one pair after the other, with the same weights."""
+    torch.manual_seed(0)
+    network = ForecastNetwork(2).eval()
+    structures = [p.structure for p in prototypes(8)[3:90:13]]
+    with torch.no_grad():
+        batched = network(pack_structures(structures))
+        for row, structure in zip(batched, structures, strict=True):
+            assert torch.allclose(row, predict(network, structure), atol=2e-4), structure.composition
