@@ -40,9 +40,9 @@ SEEN_ROWS, UNSEEN_ROWS = 4000, 1200
 """Rows of an arena, from skeletons of the training set and from new ones."""
 FEW = 60
 """Most rows of one skeleton to begin with; where few skeletons fit, each may have more."""
-FIRST_LOOKS = 2
+FIRST_LOOKS = 1
 """Geometries drawn of each row for its forecast; the one of lower energy counts."""
-COOL = 0.5
+COOL = 0.3
 """Temperature of those draws: near the middle of what the network expects."""
 PESSIMISM = 0.5
 """Standard deviations by which forecast competitors are taken to be less stable than forecast: the lowest of many noisy
@@ -146,7 +146,7 @@ def _fill(
         rng = np.random.default_rng(derive_seed("arena", skeleton.key))
         kept = rows if len(rows) <= limit else [rows[i] for i in sorted(rng.choice(len(rows), limit, replace=False))]
         chosen += kept
-        prior += [model.log_skeleton(skeleton) - float(np.log(len(kept)))] * len(kept)
+        prior += [model.log_skeletons[skeleton] - float(np.log(len(kept)))] * len(kept)
     if len(chosen) > total:
         rng = np.random.default_rng(derive_seed("arena", total))
         keep = sorted(rng.choice(len(chosen), total, replace=False))

@@ -16,8 +16,14 @@ from generators.symmetric.skeletons import Skeleton
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from collections.abc import Set as AbstractSet
 
+    from numpy.typing import NDArray
+
+    from generators.base import NeutralityRule
     from generators.symmetric.wyckoff import Description
+
+    Ints = NDArray[np.int64]
 
 MAX_TRIED = 3000
 """Most assignments of one skeleton that are looked at; beyond, so many are drawn at random."""
@@ -93,31 +99,49 @@ def assignments(skeleton: Skeleton, condition: Condition, limit: int, seed: int 
     allowed = allowed_sets(condition.chemical_systems, condition.min_elements, condition.max_elements)
     elements = sorted({e for members in allowed for e in members})
     rng = np.random.default_rng(derive_seed(seed, skeleton.key, *elements))
-    n_orbits = len(skeleton.letters)
+    chosen = _candidates(len(elements), len(skeleton.letters), rng)
+    keep = _fitting(chosen, skeleton.counts, elements, allowed, condition.neutrality)
     found: dict[str, Row] = {}
-    for chosen in _candidates(elements, n_orbits, rng):
-        if frozenset(chosen) not in allowed:
-            continue
-        row = Row(skeleton, tuple(chosen))
-        amounts = row.amounts
-        names = tuple(sorted(amounts))
-        if is_neutral(names, tuple(amounts[e] for e in names), condition.neutrality):
-            found.setdefault(row.key, row)
+    for indices in chosen[keep]:
+        row = Row(skeleton, tuple(elements[i] for i in indices))
+        found.setdefault(row.key, row)
     rows = [found[key] for key in sorted(found)]
     if len(rows) > limit:
         rows = [rows[i] for i in sorted(rng.choice(len(rows), limit, replace=False))]
     return rows
 
 
-def _candidates(elements: Sequence[str], n: int, rng: np.random.Generator) -> list[tuple[str, ...]]:
-    if len(elements) ** n <= MAX_TRIED:
-        return list(product(elements, repeat=n))
-    drawn = rng.integers(len(elements), size=(MAX_TRIED, n))
+def _fitting(
+    chosen: Ints,
+    counts: tuple[int, ...],
+    elements: Sequence[str],
+    allowed: AbstractSet[frozenset[str]],
+    rule: NeutralityRule,
+) -> NDArray[np.bool_]:
+    """Tell which assignments are of an allowed system and neutral; each composition is judged once."""
+    one_hot = chosen[:, :, None] == np.arange(len(elements))
+    amounts = (one_hot * np.array(counts)[None, :, None]).sum(axis=1)
+    compositions, of_row = np.unique(amounts, axis=0, return_inverse=True)
+    fits = np.zeros(len(compositions), dtype=bool)
+    for k, composition in enumerate(compositions):
+        there = [int(i) for i in np.flatnonzero(composition)]
+        names = tuple(elements[i] for i in there)
+        fits[k] = frozenset(names) in allowed and is_neutral(names, tuple(int(composition[i]) for i in there), rule)
+    found: NDArray[np.bool_] = fits[of_row.ravel()]
+    return found
+
+
+def _candidates(n_elements: int, n: int, rng: np.random.Generator) -> Ints:
+    """Element of each orbit, all there are or MAX_TRIED drawn, sorted, shape (m, n)."""
+    if n_elements**n <= MAX_TRIED:
+        return np.array(list(product(range(n_elements), repeat=n)), dtype=np.int64)
+    drawn = rng.integers(n_elements, size=(MAX_TRIED, n))
     if n > 3:  # half of them with few elements: drawn freely, orbits hardly ever share one
-        few = np.array([rng.choice(len(elements), 3, replace=len(elements) < 3) for _ in range(MAX_TRIED // 2)])
-        places = rng.integers(3, size=(MAX_TRIED // 2, n))
+        few = rng.random((MAX_TRIED // 2, n_elements)).argsort(axis=1)[:, : min(3, n_elements)]
+        places = rng.integers(few.shape[1], size=(MAX_TRIED // 2, n))
         drawn[: MAX_TRIED // 2] = np.take_along_axis(few, places, axis=1)
-    return sorted({tuple(elements[i] for i in row) for row in drawn})
+    unique: Ints = np.unique(drawn, axis=0)
+    return unique
 
 
 @lru_cache(maxsize=32)

@@ -15,7 +15,7 @@ from generators.learning import Curves, Recipe, train
 from generators.symmetric.assignments import row_of
 from generators.symmetric.forecast import LOGARITHMIC, ForecastNetwork, Packed, Scale, pack_structures
 from generators.symmetric.geometry import GeometryNetwork, negative_log_likelihood
-from generators.symmetric.model import ENERGY, Model
+from generators.symmetric.model import ENERGY, Model, weigh_skeletons
 from generators.symmetric.skeletons import LetterNetwork, Steps, steps_of
 from generators.symmetric.tables import MAX_ORBITS, tabulate
 from generators.symmetric.wyckoff import Description, describe
@@ -139,6 +139,7 @@ def fit_model(
         networks.append(network)
     for network in (letters, geometry, *networks):
         network.requires_grad_(requires_grad=False)
+    counts = _skeleton_counts(training)
     bare = Model(
         letters=letters,
         geometry=geometry,
@@ -147,7 +148,8 @@ def fit_model(
         scale=scale,
         calibration=((0.0, 1.0),) * len(properties),
         ranges=ranges,
-        skeletons=_skeleton_counts(training),
+        skeletons=counts,
+        log_skeletons=weigh_skeletons(letters, counts),
         known_rows=frozenset(row_of(d).key for _, d in (*training, *validation)),
         training_energies=_lowest([e for e, _ in training]),
         elements=splits.training.elements(),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,6 +42,8 @@ class Model:
         Smallest and largest value of each property in training.
     skeletons : mapping of Skeleton to int
         Training skeletons and how often they occur.
+    log_skeletons : mapping of Skeleton to float
+        Log probability of these and of new ones, see :func:`weigh_skeletons`.
     known_rows : frozenset of str
         Keys of the training crystals.
     training_energies : tuple of (dict, float)
@@ -61,6 +62,7 @@ class Model:
     calibration: tuple[tuple[float, float], ...]
     ranges: Mapping[str, tuple[float, float]]
     skeletons: Mapping[Skeleton, int]
+    log_skeletons: Mapping[Skeleton, float]
     known_rows: frozenset[str]
     training_energies: tuple[tuple[dict[str, int], float], ...]
     elements: tuple[str, ...]
@@ -91,31 +93,30 @@ class Model:
         """Training skeletons of at most so many atoms, sorted."""
         return sorted(s for s in self.skeletons if s.atoms <= max_atoms)
 
-    @cached_property
-    def _new(self) -> tuple[Skeleton, ...]:
-        seen = {canonical(s) for s in self.skeletons}
-        shares = self._group_shares
-        rng = np.random.default_rng(derive_seed("new skeletons"))
-        groups, weights = list(shares), np.sqrt(list(shares.values()))
-        found: dict[tuple[int, tuple[str, ...]], Skeleton] = {}
-        for _ in range(MAX_DRAWS):
-            number = int(rng.choice(groups, p=weights / weights.sum()))
-            skeleton = draw_letters(self.letters, number, LARGEST, rng)
-            if skeleton is not None and (key := canonical(skeleton)) not in seen:
-                found.setdefault(key, skeleton)
-            if len(found) == NEW_SKELETONS:
-                break
-        return tuple(found.values())
-
-    @cached_property
-    def _group_shares(self) -> dict[int, float]:
-        return group_shares(s for s, n in self.skeletons.items() for _ in range(n))
-
     def new_skeletons(self, max_atoms: int) -> list[Skeleton]:
         """Skeletons that no training crystal has, drawn from the letter network, of at most so many atoms, sorted."""
-        return sorted(s for s in self._new if s.atoms <= max_atoms)
+        return sorted(s for s in self.log_skeletons if s.atoms <= max_atoms and s not in self.skeletons)
 
-    def log_skeleton(self, skeleton: Skeleton) -> float:
-        """Log probability of a skeleton: its space group's share times that of its letters."""
-        share = self._group_shares.get(skeleton.number, 1e-4)
-        return float(np.log(share)) + log_probability(self.letters, skeleton, max(LARGEST, skeleton.atoms))
+
+def weigh_skeletons(letters: LetterNetwork, skeletons: Mapping[Skeleton, int]) -> dict[Skeleton, float]:
+    """Log probabilities of the training skeletons and of new ones that the letter network draws.
+
+    The probability of a skeleton is its space group's share, smoothed, times that of its letters. Computed once, when a
+    model is trained: sampling only looks it up.
+    """
+    shares = group_shares(s for s, n in skeletons.items() for _ in range(n))
+    seen = {canonical(s) for s in skeletons}
+    rng = np.random.default_rng(derive_seed("new skeletons"))
+    groups, weights = list(shares), np.sqrt(list(shares.values()))
+    new: dict[tuple[int, tuple[str, ...]], Skeleton] = {}
+    for _ in range(MAX_DRAWS):
+        number = int(rng.choice(groups, p=weights / weights.sum()))
+        skeleton = draw_letters(letters, number, LARGEST, rng)
+        if skeleton is not None and (key := canonical(skeleton)) not in seen:
+            new.setdefault(key, skeleton)
+        if len(new) == NEW_SKELETONS:
+            break
+    return {
+        s: round(float(np.log(shares[s.number])) + log_probability(letters, s, max(LARGEST, s.atoms)), 5)
+        for s in sorted([*skeletons, *new.values()])
+    }

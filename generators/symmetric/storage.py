@@ -35,6 +35,7 @@ def to_parts(model: Model) -> tuple[dict[str, Any], dict[str, Tensor]]:
         "calibration": [list(pair) for pair in model.calibration],
         "ranges": {name: list(limits) for name, limits in sorted(model.ranges.items())},
         "skeletons": {f"{s.number} {' '.join(s.letters)}": n for s, n in sorted(model.skeletons.items())},
+        "log_skeletons": {f"{s.number} {' '.join(s.letters)}": p for s, p in sorted(model.log_skeletons.items())},
         "known_rows": sorted(model.known_rows),
         "training_energies": [[amounts, energy] for amounts, energy in model.training_energies],
         "elements": list(model.elements),
@@ -64,10 +65,6 @@ def from_parts(state: Mapping[str, Any], tensors: Mapping[str, Tensor], fingerpr
         module.eval()
         module.requires_grad_(requires_grad=False)
     centre, spread = state["scale"]
-    skeletons = {}
-    for text, count in state["skeletons"].items():
-        number, *names = text.split()
-        skeletons[Skeleton(int(number), tuple(names))] = int(count)
     return Model(
         letters=letters,
         geometry=geometry,
@@ -76,9 +73,15 @@ def from_parts(state: Mapping[str, Any], tensors: Mapping[str, Tensor], fingerpr
         scale=Scale(tuple(centre), tuple(spread)),
         calibration=tuple((float(a), float(b)) for a, b in state["calibration"]),
         ranges={name: (float(low), float(high)) for name, (low, high) in state["ranges"].items()},
-        skeletons=skeletons,
+        skeletons={_skeleton(text): int(n) for text, n in state["skeletons"].items()},
+        log_skeletons={_skeleton(text): float(p) for text, p in state["log_skeletons"].items()},
         known_rows=frozenset(state["known_rows"]),
         training_energies=tuple((dict(amounts), float(energy)) for amounts, energy in state["training_energies"]),
         elements=tuple(state["elements"]),
         fingerprint=fingerprint,
     )
+
+
+def _skeleton(text: str) -> Skeleton:
+    number, *letters = text.split()
+    return Skeleton(int(number), tuple(letters))
