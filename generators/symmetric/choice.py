@@ -99,10 +99,13 @@ def outlook_of(model: Model, arena: Arena, memory: Memory) -> Outlook:
         return Outlook(hull, hull_std, columns)
     known = [(i, one) for i, one in enumerate(taught.lessons) if one.above_hull_ev_per_atom is not None]
     if energy is not None and known:
+        measured_hull = np.array([one.above_hull_ev_per_atom for _, one in known], dtype=float)
+        at_least = np.array([one.at_least for _, one in known])
+        expected_hull = taught.above_hull[[i for i, _ in known]]
         hull, hull_std = _corrected(
             taught,
             [i for i, _ in known],
-            np.array([one.above_hull_ev_per_atom for _, one in known], dtype=float),
+            np.where(at_least, np.maximum(measured_hull, expected_hull), measured_hull),
             taught.above_hull,
             (hull, hull_std),
             Surrogate(RESIDUAL_STD_EV_PER_ATOM, RESIDUAL_NOISE_EV_PER_ATOM, (0.5, 1.0, 2.0, 4.0)),

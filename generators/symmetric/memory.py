@@ -34,6 +34,8 @@ class Lesson:
         The row itself.
     above_hull_ev_per_atom : float or None
         Verified, or by the screening model; capped at WORST_EV_PER_ATOM.
+    at_least : bool
+        Whether it is only known to lie no lower (capped, or a failure): then it never makes a forecast better.
     verified : bool
         Whether it is a verdict's, not the screening model's.
     novel : bool or None
@@ -46,6 +48,7 @@ class Lesson:
     letters: tuple[str, ...]
     elements: tuple[str, ...]
     above_hull_ev_per_atom: float | None = None
+    at_least: bool = False
     verified: bool = False
     novel: bool | None = None
     properties: dict[str, float] = field(default_factory=dict)
@@ -114,9 +117,9 @@ def lesson_of(label: Labelled) -> Lesson | None:
             return None
         row, number = described.key, described.skeleton.number
         letters, elements = described.skeleton.letters, described.elements
-    energy, verified = label.energy_above_hull_ev_per_atom, True
+    energy, verified, failed = label.energy_above_hull_ev_per_atom, True, False
     if energy is None and label.cause is not None:
-        energy = FAILED_EV_PER_ATOM
+        energy, failed = FAILED_EV_PER_ATOM, True
     elif energy is None:
         energy, verified = label.screened_above_hull_ev_per_atom, False
     return Lesson(
@@ -125,6 +128,7 @@ def lesson_of(label: Labelled) -> Lesson | None:
         letters=letters,
         elements=elements,
         above_hull_ev_per_atom=None if energy is None else round(min(energy, WORST_EV_PER_ATOM), 6),
+        at_least=failed or (energy is not None and energy > WORST_EV_PER_ATOM),
         verified=verified,
         novel=label.novel,
         properties={name: round(value, 6) for name, value in sorted(label.properties.items())},

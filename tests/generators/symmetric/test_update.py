@@ -95,8 +95,10 @@ def test_failures_and_screening_teach_less_than_verdicts(samples):
     assert (lesson_of(screened).above_hull_ev_per_atom, lesson_of(screened).verified) == (0.21, False)
     failed = lesson_of(replace(plain, cause=501))
     assert 0 < failed.above_hull_ev_per_atom < WORST_EV_PER_ATOM
-    absurd = replace(plain, energy_above_hull_ev_per_atom=9.0, stable=False)
-    assert lesson_of(absurd).above_hull_ev_per_atom == WORST_EV_PER_ATOM
+    absurd = lesson_of(replace(plain, energy_above_hull_ev_per_atom=9.0, stable=False))
+    assert absurd.above_hull_ev_per_atom == WORST_EV_PER_ATOM
+    assert failed.at_least
+    assert absurd.at_least  # neither may make a forecast better that was worse already
 
 
 def test_a_verdict_outweighs_screening_and_not_the_other_way_round():
