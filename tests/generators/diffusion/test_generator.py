@@ -167,7 +167,7 @@ def test_targets_become_values_and_those_out_of_range_are_told_once(fitted):
         stream = generator.sample(BLOCK + 1, beyond, 0)
     assert len(told) == 1
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         asked = next(stream).info["asked"]
         inside = Condition((("Mg", "O"),), properties={"bulk_modulus": Bounds(30.0, 60.0)})
         assert next(generator.sample(1, inside, 0)).info["asked"] == {"bulk_modulus": pytest.approx(30 * 2**0.5)}
