@@ -105,7 +105,9 @@ def contender(name_or_directory: str) -> Contender:
     """
     names = [entry.name for entry in ENTRIES]
     if name_or_directory in names:
-        return Contender(name_or_directory, make_generator(name_or_directory))
+        made = Contender(name_or_directory, make_generator(name_or_directory))
+        _ = made.generator.version  # a model without weights says so here, not in the middle of a comparison
+        return made
     folder = Path(name_or_directory)
     if (folder / "generator.json").is_file():
         return Contender(name_or_directory.rstrip("/"), load_generator(folder))

@@ -87,6 +87,16 @@ class Diffusion:
         self.composition = composition
         self._model = None if checkpoint is None else Model.load(Path(checkpoint))[0]
 
+    @classmethod
+    def blank(cls, **options: Any) -> Self:
+        """Make one to be fitted; nothing is read."""
+        return cls(**options)
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """How the model was trained: data set, sizes, recipe, loss curve with its seconds."""
+        return dict(self.model.card)
+
     @property
     def model(self) -> Model:
         """What was trained or loaded; the shipped one is read when it is first needed.

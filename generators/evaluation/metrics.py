@@ -184,7 +184,15 @@ def recovered(judged: Sequence[Judged], held_out: frozenset[str]) -> dict[str, i
 
 
 def training_minutes(generator: Any) -> float:
-    """Read the minutes of training from a generator's ``training`` (a mapping or an object with seconds); 0 without."""
+    """Read the minutes of training from a generator's ``training``; 0 where there is none.
+
+    Parameters
+    ----------
+    generator : any
+        Its ``training`` is a mapping or an object with ``seconds``, or a mapping whose ``curves`` have them.
+    """
     training = getattr(generator, "training", None)
+    if isinstance(training, dict) and "seconds" not in training:
+        training = training.get("curves")
     seconds: Any = training.get("seconds") if isinstance(training, dict) else getattr(training, "seconds", None)
     return float(seconds) / 60 if isinstance(seconds, (int, float)) else 0.0

@@ -159,27 +159,26 @@ def trainable(name: str) -> Any:
     if not callable(getattr(found, "blank", None)):
         able = [row["name"] for row in describe() if callable(getattr(class_of(row["name"]), "blank", None))]
         others = f"these are: {', '.join(able)}" if able else "this version has none that is"
-        raise RefusedError(f"{name} is a baseline and is not trained; {others}")
+        raise RefusedError(f"{name} is not trained here; {others}")
     return found
 
 
 def listed() -> list[dict[str, Any]]:
     """List the generators: name, summary, what they condition on, and ``trained``.
 
-    ``trained`` is ``yes`` (weights ship), ``no`` (it has to be trained first), or ``baseline`` (nothing to train).
+    ``trained`` is ``yes`` (weights ship), ``no`` (it has to be trained first), ``outside`` (a model of somebody else's,
+    in an environment of its own, or crystals from files), or ``baseline`` (nothing to train).
     """
     rows = []
     for entry in describe():
         found = class_of(entry["name"])
-        generator: Any = None
-        trained = "baseline"
+        trained = "outside" if entry["target"].startswith("generators.adapters.") else "baseline"
+        wanted: Any = getattr(found, "conditions_on", frozenset())
         if callable(getattr(found, "blank", None)):
             try:
-                generator = make_generator(entry["name"])
-                trained = "yes"
+                trained, wanted = "yes", make_generator(entry["name"]).conditions_on
             except (ValueError, OSError):  # no weights ship
-                trained = "no"
-        wanted: Any = getattr(generator if generator is not None else found, "conditions_on", frozenset())
+                trained, wanted = "no", frozenset()
         rows.append(
             {
                 "name": entry["name"],

@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from generators.data.dataset import PROPERTY_UNITS
+from generators.evaluation.metrics import training_minutes
 from workflows.cli import output
 from workflows.cli.errors import RefusedError
 from workflows.cli.generating_parts import dataset_of, split_by_of, trainable
@@ -198,11 +199,13 @@ def parts_of(training: Any, losses: Losses) -> list[Part]:
     Parameters
     ----------
     training : any
-        The model's ``training``: a curve (``Curves.as_dict``), or ``curves`` that hold one for each network by name.
+        The model's ``training``: a curve (``Curves.as_dict``), or ``curves`` that are one or hold one a network.
     losses : Losses
     """
     account: Mapping[str, Any] = training if isinstance(training, dict) else {}
-    curves = account.get("curves") or ({"": account} if account.get("epochs") else {})
+    curves = account.get("curves") or account
+    if "epochs" in curves:  # of one network
+        curves = {"": curves}
     found = [
         Part(
             name.replace("_", " "),
@@ -211,7 +214,7 @@ def parts_of(training: Any, losses: Losses) -> list[Part]:
             str(curve["ending"]),
         )
         for name, curve in curves.items()
-        if curve["epochs"]
+        if isinstance(curve, dict) and curve.get("epochs")
     ]
     if found:
         return found
@@ -229,8 +232,6 @@ def _tell_end(wanted: Wanted, model: Any, report: FitReport, losses: Losses) -> 
         name = f"{part.name}: " if part.name else ""
         ending = f"; {WORDS[part.ending]}" if part.ending in WORDS else ""
         output.say(f"{name}held-out loss {held_out[0]:.4f} to {min(held_out):.4f}  {chart(held_out)}  {kept}{ending}")
-    seconds = training.get("seconds") if isinstance(training, dict) else None
-    output.say(
-        f"trained {wanted.name} in {float(seconds or report.seconds) / 60:.1f} minutes; saved in {wanted.folder}"
-    )
+    minutes = training_minutes(model) or report.seconds / 60
+    output.say(f"trained {wanted.name} in {minutes:.1f} minutes; saved in {wanted.folder}")
     output.say(f"next: nucleate generator compare {wanted.folder} --elements Mg,Al,O --output comparison")

@@ -200,6 +200,7 @@ def test_held_out_prototypes_that_came_back(judged):
 def test_training_minutes_of_whatever_says_so():
     assert training_minutes(SimpleNamespace(training={"seconds": 90.0})) == 1.5
     assert training_minutes(SimpleNamespace(training=SimpleNamespace(seconds=60))) == 1.0
+    assert training_minutes(SimpleNamespace(training={"curves": {"seconds": 30}, "sizes": {}})) == 0.5
     assert training_minutes(object()) == 0
 
 
