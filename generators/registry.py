@@ -26,7 +26,8 @@ class Entry:
     summary : str
         One line for people.
     trained : bool
-        Whether it is a trained model, with a checkpoint that ships in the folder ``checkpoint`` beside its module.
+        Whether it is a trained model. Its checkpoint ships in the folder ``checkpoint`` beside its module, or, where
+        there is no such folder, is one that somebody trained and names in the option ``checkpoint``.
     """
 
     name: str
@@ -40,6 +41,24 @@ ENTRIES = (
         "symmetric",
         "generators.symmetric:Symmetric",
         "trained, symmetric by design: skeleton and elements first, then geometry; learns from every verdict",
+        trained=True,
+    ),
+    Entry(
+        "vae",
+        "generators.latent:Vae",
+        "variational autoencoder on symmetric crystals; needs a checkpoint that you train",
+        trained=True,
+    ),
+    Entry(
+        "flow",
+        "generators.latent:Flow",
+        "normalizing flow on symmetric crystals, exact likelihood; needs a checkpoint that you train",
+        trained=True,
+    ),
+    Entry(
+        "gan",
+        "generators.latent:Gan",
+        "Wasserstein GAN on symmetric crystals; needs a checkpoint that you train",
         trained=True,
     ),
     Entry(
