@@ -2,8 +2,8 @@
 
 It keeps what :func:`generators.learning.train` promises: progress, curves, resuming after the last whole epoch, and the
 last good weights when something is no number any more. An adversarial loss says nothing of how good the generator is,
-so no epoch is the best: the weights are those of the last finite epoch. The held-out estimate of the Wasserstein distance says how far the critic tells crystals that neither
-network was shown from made ones.
+so no epoch is the best: the weights are those of the last finite epoch. The held-out estimate of the Wasserstein
+distance says how far the critic tells crystals that neither network was shown from made ones.
 """
 
 from __future__ import annotations

@@ -63,7 +63,12 @@ def spline(x: Tensor, raw: Tensor, *, inverse: bool = False) -> tuple[Tensor, Te
         b = height * first - rise * bend
         c = -steep * rise
         root = (b.square() - 4 * a * c).clamp(min=0).sqrt()
-        t = (2 * c / (-b - root)).clamp(0, 1)
+        # both forms are the same root; each is taken where it subtracts no equal numbers
+        forward = b >= 0
+        t = torch.where(
+            forward, 2 * c / torch.where(forward, -b - root, 1.0), (root - b) / torch.where(forward, 1.0, 2 * a)
+        )
+        t = t.clamp(0, 1)
         y = left + t * width
     else:
         t = ((clipped - left) / width).clamp(0, 1)
