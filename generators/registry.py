@@ -26,7 +26,8 @@ class Entry:
     summary : str
         One line for people.
     trained : bool
-        Whether it is a trained model, with a checkpoint that ships in the folder ``checkpoint`` beside its module.
+        Whether it is a trained model. Its checkpoint ships in the folder ``checkpoint`` beside its module, or, where
+        there is no such folder, is one that somebody trained and names in the option ``checkpoint``.
     """
 
     name: str
@@ -46,6 +47,24 @@ ENTRIES = (
         "diffusion",
         "generators.diffusion:Diffusion",
         "trained, free of symmetry: lattice, coordinates and species diffuse together, guided by wanted properties",
+        trained=True,
+    ),
+    Entry(
+        "vae",
+        "generators.latent:Vae",
+        "variational autoencoder on symmetric crystals; needs a checkpoint that you train",
+        trained=True,
+    ),
+    Entry(
+        "flow",
+        "generators.latent:Flow",
+        "normalizing flow on symmetric crystals, exact likelihood; needs a checkpoint that you train",
+        trained=True,
+    ),
+    Entry(
+        "gan",
+        "generators.latent:Gan",
+        "Wasserstein GAN on symmetric crystals; needs a checkpoint that you train",
         trained=True,
     ),
     Entry(

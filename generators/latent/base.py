@@ -1,0 +1,487 @@
+"""The generator around a latent model: fitting, sampling under a condition, learning from verdicts, latent vectors."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from dataclasses import asdict, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+import torch
+
+from generators import checkpoint
+from generators.base import Condition, FitReport, Sample, derive_seed
+from generators.data.dataset import Dataset
+from generators.latent.adversarial import Shown
+from generators.latent.decoding import choices_of, description_of, try_to_build, upright
+from generators.latent.drafts import Parts, begin, draw, nearest
+from generators.latent.memory import Memory
+from generators.latent.space import Space, described, element_vectors, space_of
+from generators.symmetric.assignments import row_of
+from generators.symmetric.conditions import compact, key_of
+from generators.symmetric.wyckoff import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+    from pymatgen.core import Structure
+    from torch import Tensor
+
+    from generators.base import Labelled
+    from generators.data.dataset import SplitBy
+    from generators.latent.decoding import Made
+    from generators.latent.networks import Family
+    from generators.latent.space import Rows
+    from generators.learning import Curves, Epoch, Recipe
+    from generators.symmetric.assignments import Row
+    from generators.symmetric.skeletons import Skeleton
+
+FORMAT = 1
+BLOCK = 32
+"""Samples made together, fixed by index: a resumed stream makes the same blocks."""
+JITTER, JITTERS = 0.05, 8
+"""Given latent vectors that make no valid crystal are moved by this, more with every one of so many tries."""
+PROPERTIES = ("formation_energy", "bulk_modulus")
+
+
+class Fitted(NamedTuple):
+    """What a family's training gives: loss curves by name, and numbers on held-out crystals."""
+
+    curves: dict[str, Curves]
+    errors: dict[str, float]
+
+
+class LatentGenerator:
+    """What VAE, flow and GAN share.
+
+    Parameters
+    ----------
+    checkpoint : str or None
+        Folder of a trained model; none ships with this package, so one is needed.
+    temperature : float
+        Standard deviation of the latent vectors that samples are made of; 1 is what the model was trained for, less
+        stays nearer to its middle.
+
+    Raises
+    ------
+    ValueError
+        If there is no checkpoint, it can't be used, or the temperature is out of range.
+    """
+
+    name: ClassVar[str]
+    default_temperature: ClassVar[float] = 1.0
+
+    def __init__(self, checkpoint: str | None = None, temperature: float | None = None) -> None:
+        self._set_options(checkpoint, temperature)
+        if checkpoint is None:
+            raise ValueError(
+                f"{self.name}: no trained model of it ships; train one (nucleate generator train {self.name} ...) and "
+                "give its folder as the option checkpoint"
+            )
+        self._load_model(Path(checkpoint))
+        self._memory = Memory()
+        self.last_update: dict[str, Any] | None = None
+
+    def _set_options(self, checkpoint: str | None, temperature: float | None) -> None:
+        temperature = self.default_temperature if temperature is None else temperature
+        if not 0 < temperature <= 3:
+            raise ValueError(f"{self.name}: temperature {temperature} must lie between 0 (not included) and 3")
+        self._options: dict[str, Any] = {"checkpoint": checkpoint, "temperature": temperature}
+
+    @classmethod
+    def blank(cls, **options: Any) -> Self:
+        """Make one without a trained model, to be fitted."""
+        made = cls.__new__(cls)
+        made._set_options(**{"checkpoint": None, "temperature": None, **options})  # noqa: SLF001 - our own class
+        made._state, made._tensors, made._parts = {}, {}, None  # noqa: SLF001 - our own class
+        made._memory, made.last_update = Memory(), None  # noqa: SLF001 - our own class
+        return made
+
+    # what a family adds
+
+    @classmethod
+    def network_of(cls, space: Space, vectors: Tensor) -> Family:
+        """Make the untrained network."""
+        raise NotImplementedError
+
+    @classmethod
+    def usual_recipe(cls) -> Recipe:
+        """How it is trained unless told otherwise."""
+        raise NotImplementedError
+
+    @classmethod
+    def train(
+        cls,
+        network: Family,
+        training: Shown,
+        held_out: Shown,
+        recipe: Recipe,
+        *,
+        folder: Path | None,
+        on_epoch: Callable[[Epoch], None] | None,
+    ) -> Fitted:
+        """Train the network in place."""
+        raise NotImplementedError
+
+    # the model
+
+    def _load_model(self, directory: Path) -> None:
+        self._state, self._tensors = checkpoint.read(directory, self.name, FORMAT)
+        space = Space.from_dict(self._state)
+        own = {k.removeprefix("network."): v for k, v in self._tensors.items() if k.startswith("network.")}
+        try:
+            network = self.network_of(space, own["vectors"])
+            network.load_state_dict(own)
+            library = self._tensors["library.latent"], self._tensors["library.skeleton"]
+        except (KeyError, RuntimeError) as error:
+            raise checkpoint.CheckpointError(
+                f"{self.name}: the weights of {directory} do not fit this version: {error}"
+            ) from error
+        network.eval()
+        network.requires_grad_(requires_grad=False)
+        self._parts: Parts | None = Parts(space, network, *library)
+
+    @property
+    def _model(self) -> Parts:
+        if self._parts is None:
+            raise ValueError(f"{self.name}: it is not trained yet; call fit, or load a checkpoint")
+        return self._parts
+
+    @property
+    def space(self) -> Space:
+        """Elements, scales and skeletons it was trained with."""
+        return self._model.space
+
+    @property
+    def network(self) -> Family:
+        """The trained network."""
+        return self._model.network
+
+    @property
+    def version(self) -> str:
+        """Format, then the first digits of the weights' hash, then the number of updates learned from."""
+        return f"{FORMAT}.{str(self._state.get('weights_sha256', 'blank'))[:8]}+{self._memory.updates}"
+
+    @property
+    def conditions_on(self) -> frozenset[str]:
+        """Properties that samples are conditioned on."""
+        return frozenset() if self._parts is None else frozenset(self._parts.space.properties)
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """How the model was trained: data set, recipe, sizes, numbers on held-out crystals, loss curves, seconds."""
+        return dict(self._state.get("training", {}))
+
+    def fit(
+        self,
+        dataset: Iterable[Structure],
+        *,
+        epochs: int | None = None,
+        batch_size: int | None = None,
+        learning_rate: float | None = None,
+        seed: int = 0,
+        split_by: SplitBy = "prototype",
+        properties: Sequence[str] | None = None,
+        folder: Path | None = None,
+        on_epoch: Callable[[Epoch], None] | None = None,
+    ) -> FitReport:
+        """Train from nothing.
+
+        Parameters
+        ----------
+        dataset : Dataset or iterable of pymatgen.core.Structure
+            Its test part (see :meth:`generators.data.dataset.Dataset.split`) is not shown.
+        epochs : int, optional
+            As the other options, None takes the recipe's own.
+        batch_size : int, optional
+        learning_rate : float, optional
+        seed : int
+        split_by : {"prototype", "chemistry"}
+        properties : sequence of str, optional
+            To condition on; by default formation energy and bulk modulus where the data set has them.
+        folder : pathlib.Path, optional
+            Keeps the training's standing, which a later call goes on from.
+        on_epoch : callable, optional
+
+        Returns
+        -------
+        FitReport
+
+        Raises
+        ------
+        ValueError
+            If nothing is left to train on or to hold out, or a property is in no crystal.
+        """
+        data = Dataset.of(dataset)
+        begin = time.perf_counter()
+        if properties is None:
+            present = {name for entry in data.entries for name in entry.properties}
+            properties = [name for name in PROPERTIES if name in present]
+        splits = data.split(split_by)
+        training = described(splits.training)
+        known = {o.element for _, d in training for o in d.orbits}
+        validation = [(e, d) for e, d in described(splits.validation) if {o.element for o in d.orbits} <= known]
+        if not training or not validation:
+            raise ValueError(
+                f"{self.name}: {data.name} leaves {len(training)} crystals for training and {len(validation)} for "
+                "validation (of those elements); both need some: give more prototypes"
+            )
+        usual = self.usual_recipe()
+        recipe = replace(
+            usual,
+            epochs=usual.epochs if epochs is None else epochs,
+            batch_size=batch_size or usual.batch_size,
+            learning_rate=learning_rate or usual.learning_rate,
+            seed=seed,
+        )
+        torch.manual_seed(derive_seed(seed, "networks") % 2**31)
+        space = space_of(training, properties)
+        network = self.network_of(space, element_vectors(space.elements))
+        shown, held_out = shown_of(space, training), shown_of(space, validation)
+        fitted = self.train(network, shown, held_out, recipe, folder=folder, on_epoch=on_epoch)
+        network.eval()
+        network.requires_grad_(requires_grad=False)
+        with torch.no_grad():
+            latent = network.encode(shown.content, shown.frame)
+        names = sorted(space.skeletons)
+        place = {skeleton: i for i, skeleton in enumerate(names)}
+        tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
+        tensors["library.latent"] = latent
+        tensors["library.skeleton"] = torch.tensor([place[row_of(d).skeleton] for _, d in training])
+        told = {
+            "dataset": data.name,
+            "crystals": len(data),
+            "split_by": split_by,
+            "seed": seed,
+            "sizes": {"training": len(training), "validation": len(validation), "test": len(splits.test)},
+            "errors": fitted.errors,
+            "recipes": {self.name: asdict(recipe)},
+            "curves": {name: curves.as_dict() for name, curves in fitted.curves.items()},
+            "seconds": round(sum(c.seconds for c in fitted.curves.values()), 1),
+        }
+        with TemporaryDirectory(prefix=f"nucleate-{self.name}-") as made:  # gives the weights their hash
+            checkpoint.write(Path(made), self.name, FORMAT, {**space.as_dict(), "training": told}, tensors)
+            self._load_model(Path(made))
+        self._memory, self.last_update = Memory(), None
+        return FitReport(self.name, len(data), time.perf_counter() - begin, dict(fitted.errors))
+
+    # sampling
+
+    def sample(self, n: int, condition: Condition, seed: int, start: int = 0) -> Iterator[Sample]:
+        """Yield samples ``start`` .. ``n - 1``; see :class:`generators.base.Generator`.
+
+        No row comes twice in a block of samples, and none that was tried before, as long as there are others.
+
+        Raises
+        ------
+        ValueError
+            At once, if an element was in no training crystal, or nothing meets the condition.
+
+        Warns
+        -----
+        UserWarning
+            If a property target was not learned, or lies beyond what the training crystals have.
+        """
+        self._refuse_or_warn(condition)
+        key = key_of(condition)
+        space = self._model.space
+        fitting = [s for s in sorted(space.skeletons) if s.atoms <= condition.max_atoms]
+        likely = sorted(fitting, key=lambda s: -space.skeletons[s])
+        if not any(choices_of(s, key, space.elements).rows for s in likely):
+            raise ValueError(
+                f"{self.name}: no training skeleton of at most {condition.max_atoms} atoms takes "
+                f"{'-'.join(condition.chemical_systems[0])}{', ...' * (len(condition.chemical_systems) > 1)} with "
+                f"{condition.min_elements} to {condition.max_elements} elements under the neutrality rule "
+                f"{condition.neutrality!r}"
+            )
+        return self._stream(fitting, key, condition, n, seed, start)
+
+    def _refuse_or_warn(self, condition: Condition) -> None:
+        space = self._model.space
+        self._refuse({e for system in condition.chemical_systems for e in system})
+        for name, bounds in sorted(condition.properties.items()):
+            if name not in space.properties:
+                warnings.warn(f"{self.name} was not trained on {name}: this target does not steer it", stacklevel=3)
+                continue
+            low, high = space.ranges[name]
+            if (bounds.minimum is not None and bounds.minimum > high) or (
+                bounds.maximum is not None and bounds.maximum < low
+            ):
+                warnings.warn(
+                    f"{self.name}: no training crystal has {name} in the target; they lie between {low:.4g} and "
+                    f"{high:.4g} {bounds.unit}: what it proposes is extrapolated",
+                    stacklevel=3,
+                )
+
+    def _refuse(self, elements: Iterable[str]) -> None:
+        if missing := sorted(set(elements) - set(self._model.space.elements)):
+            raise ValueError(
+                f"{self.name}: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} in no training crystal of "
+                "this model; leave them out, or train it on crystals that have them (nucleate generator train)"
+            )
+
+    def _stream(
+        self, skeletons: list[Skeleton], key: str, condition: Condition, n: int, seed: int, start: int
+    ) -> Iterator[Sample]:
+        told = compact(condition)
+        for block in range(start // BLOCK, -(-n // BLOCK)):
+            # always a whole block: what a sample is must not depend on how many were asked for
+            indices = range(block * BLOCK, (block + 1) * BLOCK)
+            seeds = [derive_seed(seed, index) for index in indices]
+            drafts = [begin(self._model, self._memory, skeletons, condition, s) for s in seeds]
+            draw(self._model, self._memory, drafts, key, self._options["temperature"])
+            for index, own, draft in zip(indices, seeds, drafts, strict=True):
+                if not start <= index < n:
+                    continue
+                row, structure = draft.outcome(own)
+                info = {
+                    "row": row.key,
+                    "spacegroup": row.skeleton.number,
+                    "wyckoff_letters": list(row.skeleton.letters),
+                    "wyckoff_elements": list(row.elements),
+                    "known_row": row.key in self._model.space.known_rows,
+                    "tries": draft.tries,
+                    "wanted": {name: round(value, 5) for name, value in sorted(draft.wanted.items())},
+                    "condition": told,
+                }
+                yield Sample(index, structure, own, self.name, self.version, info)
+
+    # latent vectors
+
+    def latent(self, structures: Sequence[Structure]) -> NDArray[np.float64]:
+        """Find the latent vectors of crystals, shape (n, d).
+
+        Raises
+        ------
+        ValueError
+            If one has no symmetry that can be described, too many atoms, or an element that was in no training crystal.
+        """
+        descriptions = [describe(structure) for structure in structures]
+        self._refuse({o.element for d in descriptions for o in d.orbits})
+        space = self._model.space
+        with torch.no_grad():
+            z = self._model.network.encode(
+                space.content(descriptions), space.frame([row_of(d).skeleton for d in descriptions])
+            )
+        found: NDArray[np.float64] = z.double().numpy()
+        return found
+
+    def decode_latent(
+        self,
+        vectors: NDArray[np.float64],
+        condition: Condition,
+        seed: int,
+        skeletons: Sequence[Skeleton] | None = None,
+    ) -> list[Structure]:
+        """Make crystals of given latent vectors.
+
+        Parameters
+        ----------
+        vectors : ndarray, shape (n, d)
+        condition : Condition
+            Elements, size and neutrality are kept exactly; property targets are not looked at.
+        seed : int
+            Of the small moves that a vector without a valid crystal is tried again with.
+        skeletons : sequence of Skeleton, optional
+            One for each vector; by default that of the nearest training crystal which can meet the condition.
+
+        Returns
+        -------
+        list of pymatgen.core.Structure
+
+        Raises
+        ------
+        ValueError
+            If no training skeleton, or not the given one, can meet the condition.
+        """
+        self._refuse({e for system in condition.chemical_systems for e in system})
+        key = key_of(condition)
+        found = []
+        for k, vector in enumerate(np.atleast_2d(vectors)):
+            skeleton = self._nearest_skeleton(vector, key) if skeletons is None else skeletons[k]
+            if not choices_of(skeleton, key, self._model.space.elements).rows:
+                raise ValueError(f"{self.name}: skeleton {skeleton.key} takes no crystal that meets the condition")
+            found.append(self._decode_one(vector, skeleton, key, derive_seed(seed, k)))
+        return found
+
+    def _nearest_skeleton(self, vector: NDArray[np.float64], key: str) -> Skeleton:
+        model = self._model
+        names = sorted(model.space.skeletons)
+        off = (model.latent.double().numpy() - vector) ** 2
+        for i in np.argsort(off.sum(axis=1), kind="stable"):
+            skeleton = names[int(model.skeleton[i])]
+            if choices_of(skeleton, key, model.space.elements).rows:
+                return skeleton
+        raise ValueError(f"{self.name}: no training skeleton takes a crystal that meets the condition")
+
+    def _decode_one(self, vector: NDArray[np.float64], skeleton: Skeleton, key: str, seed: int) -> Structure:
+        model = self._model
+        rng = np.random.default_rng(seed)
+        frame = model.space.frame([skeleton])
+        best: Made | None = None
+        row: Row | None = None
+        for turn in range(1 + JITTERS):
+            moved = vector + JITTER * turn * rng.standard_normal(len(vector))
+            with torch.no_grad():
+                decoded = model.network.decode(torch.from_numpy(moved[None]).float(), frame)
+            # a moved vector keeps the elements of the one that was given
+            row = row or nearest(model, Memory(), decoded, 0, skeleton, key, ())
+            if row is None:  # pragma: no cover - who calls has looked
+                raise ValueError(f"{self.name}: skeleton {skeleton.key} takes no crystal that meets the condition")
+            made = try_to_build(description_of(row, decoded, 0, model.space))
+            if made is not None and (best is None or made.badness < best.badness):
+                best = made
+            if best is not None and best.badness[0] == 0:
+                return best.structure
+        if row is None:  # pragma: no cover - the loop has at least one turn
+            raise ValueError(f"{self.name}: nothing was decoded")
+        return best.structure if best is not None else upright(row, seed)
+
+    # learning, storage
+
+    def update(self, labelled: Iterable[Labelled]) -> Self:
+        """Return a new generator that knows these verdicts; what was done is in ``last_update``.
+
+        See :mod:`generators.latent.memory`. Crystals of other generators teach, too.
+        """
+        new = type(self).blank(**self._options)
+        new._state, new._tensors, new._parts = self._state, self._tensors, self._parts  # noqa: SLF001 - our own class
+        new._memory, new.last_update = self._memory.learn(labelled)  # noqa: SLF001 - our own class
+        return new
+
+    def save(self, directory: Path) -> None:
+        """Write ``generator.json`` and ``weights.safetensors``."""
+        state = {
+            **{k: v for k, v in self._state.items() if k not in {"name", "format", "weights_sha256"}},
+            "options": self._options,
+            "memory": self._memory.as_dict(),
+            "last_update": self.last_update,
+        }
+        checkpoint.write(directory, self.name, FORMAT, state, self._tensors)
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        CheckpointError
+            If it is damaged, of another generator or of another version.
+        """
+        state, _ = checkpoint.read(directory, cls.name, FORMAT)
+        made = cls.blank(**state.get("options", {}))
+        made._load_model(directory)  # noqa: SLF001 - our own class
+        made._memory = Memory.from_dict(state.get("memory", Memory().as_dict()))  # noqa: SLF001 - our own class
+        made.last_update = state.get("last_update")
+        return made
+
+
+def shown_of(space: Space, rows: Rows) -> Shown:
+    """Put labelled crystals into arrays."""
+    skeletons = [row_of(description).skeleton for _, description in rows]
+    frame = space.frame(skeletons, [entry.properties for entry, _ in rows])
+    return Shown(space.content([description for _, description in rows]), frame)
