@@ -54,21 +54,21 @@ class TwoDistances:
 
 
 def test_with_the_true_score_the_true_distribution_comes_out():
-    b = 1200
+    b = 500
     graph = Graph.of(torch.full((b,), 2))
-    drawn = draw(TwoDistances(), graph, torch.full((2 * b,), MASKED), Noise.of(range(b), [2] * b, 80))
+    drawn = draw(TwoDistances(), graph, torch.full((2 * b,), MASKED), Noise.of(range(b), [2] * b, 60))
     gaps = (drawn.frac[1::2] - drawn.frac[0::2]) % 1.0
     at = [((gaps - torch.tensor([p, 0.0, 0.0]) + 0.5) % 1 - 0.5).abs().max(1).values < 0.02 for p in (0.2, 0.5)]
     assert float((at[0] | at[1]).float().mean()) > 0.99
-    assert abs(float(at[0].float().mean()) - 0.3) < 0.05
-    assert torch.allclose(drawn.lattice.mean(0), torch.full((6,), 0.5), atol=0.03)
-    assert torch.allclose(drawn.lattice.std(0), torch.full((6,), 0.3), atol=0.03)
-    # both species of a pair appear in one step, blind to each other, in 1/80 of the crystals; half of these are wrong
+    assert abs(float(at[0].float().mean()) - 0.3) < 0.07
+    assert torch.allclose(drawn.lattice.mean(0), torch.full((6,), 0.5), atol=0.05)
+    assert torch.allclose(drawn.lattice.std(0), torch.full((6,), 0.3), atol=0.04)
+    # both species of a pair appear in one step, blind to each other, in 1/60 of the crystals; half of these are wrong
     pairs = Counter(tuple(pair) for pair in drawn.species.reshape(-1, 2).tolist())
-    assert abs(pairs[11, 17] / b - 0.5) < 0.06
+    assert abs(pairs[11, 17] / b - 0.5) < 0.08
     assert pairs[11, 17] + pairs[19, 35] > 0.975 * b
     centres = torch.histc(drawn.frac[:, 1], 5, 0, 1) / (2 * b)
-    assert torch.allclose(centres, torch.full((5,), 0.2), atol=0.04)  # no origin is preferred
+    assert torch.allclose(centres, torch.full((5,), 0.2), atol=0.06)  # no origin is preferred
 
 
 def test_species_given_stay_and_only_allowed_ones_appear():
