@@ -119,7 +119,7 @@ def _kept(table: Path, path: Path) -> tuple[Dataset, dict[str, int]]:
     counts = tally([*loaded.rejected, *more])
     dataset.write(path)
     note.write_text(json.dumps({"source": mark, "rejected": counts}) + "\n")
-    return dataset, counts
+    return Dataset.read(path), counts  # as a run that goes on will find it
 
 
 def write_table(path: Path, dataset: Dataset) -> None:

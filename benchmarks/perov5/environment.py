@@ -112,10 +112,11 @@ def key_of(structure: Structure) -> str:
 
 
 def _plain(structure: Structure) -> dict[str, Any]:
+    # A crystal that was written and read again must keep its name: no -0.0, and 0.0 for what is all but 1.
     return {
-        "lattice": np.round(structure.lattice.matrix, 6).tolist(),
+        "lattice": (np.round(structure.lattice.matrix, 5) + 0.0).tolist(),
         "species": [site.specie.symbol for site in structure],
-        "coords": np.round(structure.frac_coords, 6).tolist(),
+        "coords": (np.round(np.round(structure.frac_coords, 6) % 1.0, 5) % 1.0).tolist(),
     }
 
 

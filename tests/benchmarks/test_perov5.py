@@ -194,6 +194,17 @@ def test_fingerprints_are_kept_and_a_cut_line_is_made_again(tmp_path, python):
     assert again == rows
 
 
+def test_a_crystal_keeps_its_name_when_it_is_written_and_read(tmp_path):
+    """Else a run that goes on would compute all fingerprints again."""
+    turned = Lattice.from_parameters(4.1, 4.2, 4.3, 88.0, 91.0, 93.0)
+    coords = [[-1e-9, 0, 1 - 1e-9], *SITES[1:]]
+    structure = Structure(turned, ["Sr", "Ti", "O", "O", "O"], coords)
+    Dataset("one", (Entry("one", structure, "p"),)).write(tmp_path / "one.extxyz")
+    assert key_of(Dataset.read(tmp_path / "one.extxyz").entries[0].structure) == key_of(structure)
+    structure.translate_sites([1], [0, 0, 0.01])
+    assert key_of(Dataset.read(tmp_path / "one.extxyz").entries[0].structure) != key_of(structure)
+
+
 def test_features_tell_which_cation_is_where(tmp_path, python):
     one_way, other = perovskite("Ba", "Ti"), perovskite("Ti", "Ba")
     rows = Fingerprints(tmp_path, python=python).of([one_way, other])
