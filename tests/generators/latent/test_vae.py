@@ -16,7 +16,9 @@ from generators.latent.vae import LATENT
 
 @pytest.fixture(scope="module")
 def held_out(vae, corner):
-    return shown_of(vae.space, described(corner.split("prototype").validation))
+    known = set(vae.space.elements)
+    rows = described(corner.split("prototype").validation)
+    return shown_of(vae.space, [row for row in rows if {o.element for o in row[1].orbits} <= known])
 
 
 def test_the_loss_falls(vae):
