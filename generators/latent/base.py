@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,9 +15,10 @@ from generators import checkpoint
 from generators.base import Condition, FitReport, Sample, derive_seed
 from generators.data.dataset import Dataset
 from generators.latent.adversarial import Shown
-from generators.latent.decoding import choices_of, description_of, try_to_build, upright
-from generators.latent.drafts import Parts, begin, draw, nearest
+from generators.latent.decoding import choices_of, warn_of_targets
+from generators.latent.drafts import Parts, begin, draw
 from generators.latent.memory import Memory
+from generators.latent.points import crystal_at, nearest_skeleton
 from generators.latent.space import Space, described, element_vectors, space_of
 from generators.symmetric.assignments import row_of
 from generators.symmetric.conditions import compact, key_of
@@ -33,18 +33,14 @@ if TYPE_CHECKING:
 
     from generators.base import Labelled
     from generators.data.dataset import SplitBy
-    from generators.latent.decoding import Made
     from generators.latent.networks import Family
     from generators.latent.space import Rows
     from generators.learning import Curves, Epoch, Recipe
-    from generators.symmetric.assignments import Row
     from generators.symmetric.skeletons import Skeleton
 
 FORMAT = 1
 BLOCK = 32
 """Samples made together, fixed by index: a resumed stream makes the same blocks."""
-JITTER, JITTERS = 0.05, 8
-"""Given latent vectors that make no valid crystal are moved by this, more with every one of so many tries."""
 PROPERTIES = ("formation_energy", "bulk_modulus")
 
 
@@ -301,21 +297,8 @@ class LatentGenerator:
         return self._stream(fitting, key, condition, n, seed, start)
 
     def _refuse_or_warn(self, condition: Condition) -> None:
-        space = self._model.space
         self._refuse({e for system in condition.chemical_systems for e in system})
-        for name, bounds in sorted(condition.properties.items()):
-            if name not in space.properties:
-                warnings.warn(f"{self.name} was not trained on {name}: this target does not steer it", stacklevel=3)
-                continue
-            low, high = space.ranges[name]
-            if (bounds.minimum is not None and bounds.minimum > high) or (
-                bounds.maximum is not None and bounds.maximum < low
-            ):
-                warnings.warn(
-                    f"{self.name}: no training crystal has {name} in the target; they lie between {low:.4g} and "
-                    f"{high:.4g} {bounds.unit}: what it proposes is extrapolated",
-                    stacklevel=3,
-                )
+        warn_of_targets(self.name, self._model.space, condition)
 
     def _refuse(self, elements: Iterable[str]) -> None:
         if missing := sorted(set(elements) - set(self._model.space.elements)):
@@ -402,44 +385,11 @@ class LatentGenerator:
         key = key_of(condition)
         found = []
         for k, vector in enumerate(np.atleast_2d(vectors)):
-            skeleton = self._nearest_skeleton(vector, key) if skeletons is None else skeletons[k]
+            skeleton = nearest_skeleton(self.name, self._model, vector, key) if skeletons is None else skeletons[k]
             if not choices_of(skeleton, key, self._model.space.elements).rows:
                 raise ValueError(f"{self.name}: skeleton {skeleton.key} takes no crystal that meets the condition")
-            found.append(self._decode_one(vector, skeleton, key, derive_seed(seed, k)))
+            found.append(crystal_at(self._model, vector, skeleton, key, derive_seed(seed, k)))
         return found
-
-    def _nearest_skeleton(self, vector: NDArray[np.float64], key: str) -> Skeleton:
-        model = self._model
-        names = sorted(model.space.skeletons)
-        off = (model.latent.double().numpy() - vector) ** 2
-        for i in np.argsort(off.sum(axis=1), kind="stable"):
-            skeleton = names[int(model.skeleton[i])]
-            if choices_of(skeleton, key, model.space.elements).rows:
-                return skeleton
-        raise ValueError(f"{self.name}: no training skeleton takes a crystal that meets the condition")
-
-    def _decode_one(self, vector: NDArray[np.float64], skeleton: Skeleton, key: str, seed: int) -> Structure:
-        model = self._model
-        rng = np.random.default_rng(seed)
-        frame = model.space.frame([skeleton])
-        best: Made | None = None
-        row: Row | None = None
-        for turn in range(1 + JITTERS):
-            moved = vector + JITTER * turn * rng.standard_normal(len(vector))
-            with torch.no_grad():
-                decoded = model.network.decode(torch.from_numpy(moved[None]).float(), frame)
-            # a moved vector keeps the elements of the one that was given
-            row = row or nearest(model, Memory(), decoded, 0, skeleton, key, ())
-            if row is None:  # pragma: no cover - who calls has looked
-                raise ValueError(f"{self.name}: skeleton {skeleton.key} takes no crystal that meets the condition")
-            made = try_to_build(description_of(row, decoded, 0, model.space))
-            if made is not None and (best is None or made.badness < best.badness):
-                best = made
-            if best is not None and best.badness[0] == 0:
-                return best.structure
-        if row is None:  # pragma: no cover - the loop has at least one turn
-            raise ValueError(f"{self.name}: nothing was decoded")
-        return best.structure if best is not None else upright(row, seed)
 
     # learning, storage
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from generators.latent.space import Content, Frame
 
-LAYERS, WIDTH, BINS = 8, 128, 6
+LAYERS, WIDTH, BINS = 6, 128, 5
 ELEMENTS, COORDINATES = MAX_ORBITS * ELEMENT_SIZE, MAX_ORBITS * 3
 SIZE = ELEMENTS + COORDINATES + SHAPE_SIZE + 1
 ELEMENT_NOISE, COORDINATE_NOISE, CELL_NOISE = 0.15, 0.004, 0.03
@@ -69,7 +69,8 @@ class CouplingFlow(nn.Module):
         # kept with the weights: another version of torch may draw other masks
         self.register_buffer("masks", torch.stack(masks))
         self.conditioners = nn.ModuleList(
-            perceptron(size + context_size, width, width, size * parameters_of(bins), zero=True) for _ in range(layers)
+            perceptron(size + context_size, width, width, int((~mask).sum()) * parameters_of(bins), zero=True)
+            for mask in masks
         )
 
     def forward(self, x: Tensor, context: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
@@ -111,12 +112,14 @@ class CouplingFlow(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Change the entries outside the mask by splines that the entries inside decide."""
         kept = torch.where(mask, x, 0.0)
-        raw = conditioner(torch.cat([kept, context], dim=1)).view(len(x), self.size, parameters_of(self.bins))
+        raw = conditioner(torch.cat([kept, context], dim=1)).view(len(x), -1, parameters_of(self.bins))
         (changed,) = torch.nonzero(~mask, as_tuple=True)
-        y, slope = spline(x[:, changed], raw[:, changed], inverse=inverse)
-        there = present[:, changed]
-        out = x.index_copy(1, changed, torch.where(there, y, 0.0))
-        return out, torch.where(there, slope, 0.0).sum(dim=1)
+        there, before = present[:, changed], x[:, changed]
+        # most entries of most crystals are absent: only the others are computed
+        moved, slopes = spline(before[there], raw[there], inverse=inverse)
+        after = torch.zeros_like(before).masked_scatter(there, moved)
+        slope = torch.zeros_like(before).masked_scatter(there, slopes)
+        return x.index_copy(1, changed, after), slope.sum(dim=1)
 
 
 class FlowNetwork(Family):

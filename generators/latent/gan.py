@@ -32,7 +32,7 @@ ELEMENTS, CIRCLES = MAX_ORBITS * ELEMENT_SIZE, MAX_ORBITS * 3
 SIZE = ELEMENTS + 2 * CIRCLES + SHAPE_SIZE + 1
 ELEMENT_WIDTH = 0.3
 """Width of the kernel around an element's point that scores elements; only ratios of scores matter."""
-STARTS, STEPS, RATE, PRIOR = 4, 120, 0.1, 1e-3
+STARTS, STEPS, RATE, PRIOR = 2, 100, 0.1, 1e-3
 """Inversion: starting points, steps and rate of Adam, weight of the latent vector's square against the mismatch's."""
 
 

@@ -30,7 +30,7 @@ MAX_KAPPA = 2000.0
 MIN_LOG_STD = -3.0
 FREE_NATS = 0.05
 """Divergence a latent dimension may have without a price (Kingma et al., arXiv:1606.04934): none of them dies early."""
-BETA = 0.5
+BETA = 0.3
 """Price of the divergence in training (Higgins et al., ICLR 2017); below one, reconstruction counts more. The ELBO that
 is reported has one."""
 WARM_UP = 0.3
@@ -59,7 +59,11 @@ class Terms(NamedTuple):
     @property
     def elbo(self) -> Tensor:
         """Evidence lower bound, shape (n,)."""
-        return self.reconstruction - self.divergence.sum(dim=1)
+        return self.priced(1.0)
+
+    def priced(self, beta: float) -> Tensor:
+        """Log-likelihood less ``beta`` times the divergence, shape (n,)."""
+        return self.reconstruction - beta * self.divergence.sum(dim=1)
 
 
 class VaeNetwork(Family):
@@ -75,7 +79,7 @@ class VaeNetwork(Family):
         self.encoder = perceptron(inputs + CONTEXT_SIZE, WIDTH, WIDTH, 2 * LATENT)
         outputs = MAX_ORBITS * (ELEMENT_SIZE + 9) + 2 * SHAPE_SIZE + 2
         self.decoder = perceptron(LATENT + CONTEXT_SIZE, WIDTH, WIDTH, outputs)
-        self.log_width = nn.Parameter(torch.zeros(()))
+        self.log_width = nn.Parameter(torch.tensor(math.log(0.5)))
         self.head = perceptron(LATENT, 64, max(1, n_properties))
         self.register_buffer("step", torch.zeros((), dtype=torch.long))
 

@@ -21,7 +21,13 @@ NEEDED = {
 """Options without which a generator can't be made."""
 
 
-@pytest.mark.parametrize("entry", describe(), ids=lambda entry: entry["name"])
+UNSHIPPED = frozenset({"vae", "flow", "gan"})
+"""Trained models without a checkpoint in the package; tests/generators/latent makes, saves and loads them."""
+
+
+@pytest.mark.parametrize(
+    "entry", [e for e in describe() if e["name"] not in UNSHIPPED], ids=lambda entry: entry["name"]
+)
 def test_every_entry_can_be_made_saved_and_loaded(entry, tmp_path):
     generator = make_generator(entry["name"], **NEEDED.get(entry["name"], {}))
     assert isinstance(generator, Generator)

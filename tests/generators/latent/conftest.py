@@ -7,9 +7,9 @@ from generators.data.dataset import Dataset, shipped
 from generators.latent import Flow, Gan, Vae
 
 CORNER = frozenset({"Mg", "Al", "Si", "Ca", "Zn", "Na", "Li", "O", "N", "S", "F", "Cl", "Ga", "Sr", "Ti", "K"})
-EVERY = 30
+EVERY = 150
 """Of the other crystals every so many is there, too: more skeletons."""
-EPOCHS = {Vae: 60, Flow: 8, Gan: 10}
+EPOCHS = {Vae: 25, Flow: 6, Gan: 10}
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,9 @@ from generators.learning import Recipe
 @pytest.fixture(scope="module")
 def parts(gan, corner):
     split = corner.split("prototype")
-    return shown_of(gan.space, described(split.training)[:60]), shown_of(gan.space, described(split.validation)[:30])
+    known = set(gan.space.elements)
+    held_out = [row for row in described(split.validation) if {o.element for o in row[1].orbits} <= known]
+    return shown_of(gan.space, described(split.training)[:60]), shown_of(gan.space, held_out[:30])
 
 
 def fresh(gan, seed=0):
@@ -51,7 +53,7 @@ def test_curves_tell_distance_and_penalty_in_training_and_held_out(gan):
     distance = [e[1] for e in curves["wasserstein"]["epochs"]]
     penalty = [e[1] for e in curves["penalty"]["epochs"]]
     assert len(distance) == len(penalty) == 10
-    assert distance[-1] < max(distance)
+    assert max(distance) > distance[0]  # the critic learns to tell them apart
     assert all(p >= 0 for p in penalty)
     assert gan.training["errors"]["wasserstein"] == pytest.approx(curves["wasserstein"]["epochs"][-1][2], abs=1e-3)
 
