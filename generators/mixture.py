@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from dataclasses import replace
 from fractions import Fraction
 from math import inf
@@ -115,7 +115,7 @@ class Mixture:
     def fit(self, dataset: Iterable[Structure], **options: Any) -> FitReport:
         """Fit every member on the same structures; options go to all of them."""
         begin = time.perf_counter()
-        structures = list(dataset)
+        structures = dataset if isinstance(dataset, Sized) else list(dataset)  # a data set keeps its labels
         reports = [member.fit(structures, **options) for member in self._members]
         metrics = {
             f"{j}.{report.generator}.{key}": value
