@@ -120,7 +120,9 @@ def test_a_damaged_file_is_refused_with_its_name(tmp_path, crystals, spoil, says
     assert str(path) in str(caught.value)
 
 
-@pytest.mark.parametrize("data", [b"nothing", gzip.compress(b"2\n", mtime=0)[:-4], gzip.compress(b"\xff\xfe\xff", mtime=0)])
+@pytest.mark.parametrize(
+    "data", [b"nothing", gzip.compress(b"2\n", mtime=0)[:-4], gzip.compress(b"\xff\xfe\xff", mtime=0)]
+)
 def test_no_such_file_is_no_data_set(tmp_path, data):
     path = tmp_path / "set.extxyz.gz"
     path.write_bytes(data)
