@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from generators.evaluation import SHARES, Contender, evaluate
 from generators.evaluation.judge import AT_HULL_EV_PER_ATOM
 from generators.evaluation.opinion import WARNING
-from generators.registry import ENTRIES, load_generator, make_generator
+from generators.registry import ENTRIES, class_of, load_generator, make_generator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 BASELINES = ("random", "ion_exchange")
 """Rows of every comparison: no structure of the data, and no model of it."""
+UNTRAINED = "symmetric, untrained"
+"""A row of every comparison: skeletons and machinery of ``symmetric``, its networks as they were initialised."""
 
 
 @dataclass(frozen=True)
@@ -88,11 +90,13 @@ def compare(
     return Comparison(task, evaluate(with_baselines(contenders), task, store, second=second, told=told))
 
 
-def with_baselines(contenders: Sequence[Contender]) -> list[Contender]:
-    """Put the baselines behind the contenders unless they are among them."""
+def with_baselines(contenders: Sequence[Contender], *, untrained: bool = True) -> list[Contender]:
+    """Put the baselines and the untrained model behind the contenders unless they are among them."""
     labels = {contender.label for contender in contenders}
-    missing = [name for name in BASELINES if name not in labels]
-    return [*contenders, *(Contender(name, make_generator(name)) for name in missing)]
+    made = [*contenders, *(Contender(name, make_generator(name)) for name in BASELINES if name not in labels)]
+    if untrained and UNTRAINED not in labels:
+        made.append(Contender(UNTRAINED, class_of("symmetric").untrained()))
+    return made
 
 
 def contender(name_or_directory: str) -> Contender:

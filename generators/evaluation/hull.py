@@ -103,6 +103,15 @@ class Hull:
         pure = sum(share * diagram.el_refs[element].energy_per_atom for element, share in shares.items())
         return float(energy_ev_per_atom - pure)
 
+    def ground_states(self, window_ev_per_atom: float = 0.002) -> list[tuple[str, Structure]]:
+        """Phases on the hull of these phases, with their labels."""
+        found = []
+        for phase in self.phases:
+            above = self.above(phase.structure.composition, phase.energy_ev_per_atom)
+            if above is not None and above <= window_ev_per_atom:
+                found.append((phase.label, phase.structure))
+        return found
+
     def near(self, elements: Iterable[str], window_ev_per_atom: float) -> list[Phase]:
         """List the phases of a system that lie within a window of its hull."""
         found = []

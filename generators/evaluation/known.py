@@ -100,7 +100,11 @@ class Familiar:
         return self._skeletons
 
 
-def familiar(datasets: Sequence[Dataset] = (), more: Sequence[tuple[str, Structure]] = ()) -> Familiar:
+def familiar(
+    datasets: Sequence[Dataset] = (),
+    more: Sequence[tuple[str, Structure]] = (),
+    ground_states: Sequence[tuple[str, Structure]] = (),
+) -> Familiar:
     """Give the library that ships in the dependencies, and data sets beside it.
 
     Parameters
@@ -109,13 +113,17 @@ def familiar(datasets: Sequence[Dataset] = (), more: Sequence[tuple[str, Structu
         Training sets; a crystal of the training set is not novel.
     more : sequence of (str, pymatgen.core.Structure)
         Known crystals from elsewhere.
+    ground_states : sequence of (str, pymatgen.core.Structure)
+        Competing phases on the hull. What a plain substitution into a library prototype finds as ground state (rocksalt
+        MgO is in no list here) is no discovery; campaigns count their reference sets in the same way.
     """
-    crystals = [(known.label, known.structure) for known in known_structures()] + list(more)
+    crystals = [(known.label, known.structure) for known in known_structures()] + list(more) + list(ground_states)
     for dataset in datasets:
         crystals += [(entry.label, entry.structure) for entry in dataset.entries]
     names = ["the library (AFLOW prototypes in pymatgen, ASE's dcdft, pyxtal)"]
     names += [f"{len(more)} crystals from elsewhere"] if more else []
     names += [f"data set {dataset.name}" for dataset in datasets]
+    names += [f"{len(ground_states)} competing phases on the hull"] if ground_states else []
     return Familiar(crystals, " and ".join(names))
 
 

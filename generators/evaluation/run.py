@@ -156,8 +156,9 @@ def evaluate(
     standings = [_sample(contender, task, store, tell) for contender in contenders]
     for standing in standings:
         _relax(standing, task, store, tell)
-    known = task.known or familiar([task.training] if task.training is not None else [], task.more_known)
     hull = task.hull or _hull(standings, task, store, tell)
+    datasets = [task.training] if task.training is not None else []
+    known = task.known or familiar(datasets, task.more_known, hull.ground_states())
     rows: list[Row] = []
     opinions: dict[str, Opinion] = {}
     for standing in standings:

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+import torch
 
 from generators import checkpoint
 from generators.base import FitReport, Sample, derive_seed
@@ -21,9 +22,12 @@ from generators.symmetric.arena import Arena, bare_description, densities_of, dr
 from generators.symmetric.choice import Wishes, outlook_of, probabilities, target_log_probability, weights
 from generators.symmetric.conditions import compact, expand, from_key, key_of
 from generators.symmetric.fitting import Recipes, fit_model
+from generators.symmetric.forecast import ForecastNetwork
+from generators.symmetric.geometry import GeometryNetwork
 from generators.symmetric.guard import Update, settle
 from generators.symmetric.memory import Lesson, Memory, lesson_of
 from generators.symmetric.model import ENERGY, Model
+from generators.symmetric.skeletons import LetterNetwork
 from generators.symmetric.storage import from_parts, to_parts
 from generators.symmetric.tables import conventional_volume
 from generators.symmetric.wyckoff import build
@@ -112,6 +116,35 @@ class Symmetric:
         made._memory, made.last_update = Memory(), None  # noqa: SLF001
         return made
 
+    @classmethod
+    def untrained(cls, seed: int = 0, **options: Any) -> Self:
+        """Make a control: the tables of the shipped model, its networks as they were before any training.
+
+        Skeletons are equally likely, forecasts say the same of nearly everything, geometries are drawn from the initial
+        densities.
+        """
+        trained = cls(**options)
+        torch.manual_seed(seed)
+        skeletons = trained.model.log_skeletons
+        model = replace(
+            trained.model,
+            letters=LetterNetwork(),
+            geometry=GeometryNetwork().eval(),
+            networks=tuple(ForecastNetwork(len(trained.model.properties)).eval() for _ in trained.model.networks),
+            log_skeletons=dict.fromkeys(skeletons, -float(np.log(len(skeletons)))),
+            fingerprint="",
+        )
+        made = cls.blank(**options)
+        made._take(model, {"dataset": "none", "seconds": 0.0})  # noqa: SLF001 - our own class
+        return made
+
+    def _take(self, model: Model, training: dict[str, Any]) -> None:
+        """Make a model one's own by way of a checkpoint, which gives its weights their hash."""
+        state, tensors = to_parts(model)
+        with TemporaryDirectory(prefix="nucleate-symmetric-") as made:
+            checkpoint.write(Path(made), self.name, FORMAT, {**state, "training": training}, tensors)
+            self._load_model(Path(made))
+
     @property
     def version(self) -> str:
         """Format, then the first digits of the weights' hash, then the number of updates learned from."""
@@ -198,10 +231,7 @@ class Symmetric:
             "curves": {name: curves.as_dict() for name, curves in trained.curves.items()},
             "seconds": round(sum(c.seconds for c in trained.curves.values()), 1),
         }
-        state, tensors = to_parts(trained.model)
-        with TemporaryDirectory(prefix="nucleate-symmetric-") as made:  # gives the weights their hash
-            checkpoint.write(Path(made), self.name, FORMAT, {**state, "training": training}, tensors)
-            self._load_model(Path(made))
+        self._take(trained.model, training)
         self._memory, self.last_update = Memory(), None
         metrics = {name: min(e.validation for e in c.epochs) for name, c in trained.curves.items() if c.epochs}
         return FitReport(self.name, len(data), seconds, {**metrics, **trained.errors})

@@ -9,7 +9,7 @@ from pymatgen.core import Lattice, Structure
 from small_generators import Listed
 
 from generators.base import Condition
-from generators.comparison import BASELINES, Comparison, contender, with_baselines
+from generators.comparison import BASELINES, UNTRAINED, Comparison, contender, with_baselines
 from generators.data.dataset import Dataset, Entry
 from generators.evaluation import Contender, Familiar, Hull, Phase, Protocol, Second, Store, Task, evaluate
 from generators.evaluation import store as store_module
@@ -120,8 +120,13 @@ def test_a_comparison_can_be_written(finished, tmp_path):
 
 def test_baselines_are_always_among_the_rows():
     mine = Contender("mine", Listed([CAESIUM]))
-    assert [c.label for c in with_baselines([mine])] == ["mine", *BASELINES]
-    assert [c.label for c in with_baselines([contender("random"), mine])] == ["random", "mine", "ion_exchange"]
+    assert [c.label for c in with_baselines([mine])] == ["mine", *BASELINES, UNTRAINED]
+    assert [c.label for c in with_baselines([contender("random"), mine])] == [
+        "random",
+        "mine",
+        "ion_exchange",
+        UNTRAINED,
+    ]
 
 
 def test_contenders_by_name_and_folder(tmp_path):

@@ -167,6 +167,16 @@ def test_the_test_part_is_in_no_network(small, corner):
     assert shown
 
 
+def test_an_untrained_model_keeps_the_condition_and_knows_nothing(condition):
+    control = Symmetric.untrained()
+    drawn = list(control.sample(12, condition, seed=1))
+    assert all(neutral(s.structure.composition, "strict") for s in drawn)
+    means = _arena(control, condition).outlook.mean[:, 0]
+    trained = _arena(Symmetric(), condition).outlook.mean[:, 0]
+    assert np.nanstd(means) < 0.2 * np.nanstd(trained)
+    assert control.version != Symmetric().version
+
+
 def test_without_training_there_is_nothing_to_sample(condition):
     with pytest.raises(ValueError, match="not trained"):
         Symmetric.blank().sample(1, condition, seed=0)
