@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-SEEN_ROWS, UNSEEN_ROWS = 4000, 1200
+SEEN_ROWS, UNSEEN_ROWS = 3000, 800
 """Rows of an arena, from skeletons of the training set and from new ones."""
 FEW = 60
 """Most rows of one skeleton to begin with; where few skeletons fit, each may have more."""
