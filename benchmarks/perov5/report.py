@@ -79,8 +79,8 @@ def _judge(results: dict[str, Any]) -> Iterable[str]:
     yield "|---|---|---|---|---|---|"
     for name, e in results["surrogate"].items():
         yield (
-            f"| {name} | {e['mae']} | {e['mae_of_the_median']} | {e['crystals']} | {e['mae_above_zero']} | "
-            f"{e['above_zero']} |"
+            f"| {name} | {_distance(e['mae'])} | {_distance(e['mae_of_the_median'])} | {e['crystals']} | "
+            f"{_distance(e['mae_above_zero'])} | {e['above_zero']} |"
         )
 
 
@@ -107,8 +107,10 @@ def _targets(found: dict[str, dict[str, Any]]) -> Iterable[str]:
 _WAYS = ("free", "conditioned", "best_of_16")
 
 
-def _met(of: dict[str, float] | None) -> str:
-    return "-" if of is None else f"{of['mae']:.3f} ({100 * of['hit']:.0f} %)"
+def _met(of: dict[str, float | None] | None) -> str:
+    if of is None or of["mae"] is None or of["hit"] is None:
+        return "-"
+    return f"{of['mae']:.3f} ({100 * of['hit']:.0f} %)"
 
 
 def _percent(share: float | None) -> str:

@@ -72,7 +72,7 @@ class Surrogate:
             found[whole] = self._models[name].predict(features[whole][:, self._columns])
         return found
 
-    def errors(self, dataset: Dataset, properties: Sequence[str]) -> dict[str, dict[str, float]]:
+    def errors(self, dataset: Dataset, properties: Sequence[str]) -> dict[str, dict[str, float | None]]:
         """Give mean absolute errors on crystals that it did not see, beside those of guessing the median.
 
         Returns
@@ -91,7 +91,7 @@ class Surrogate:
             above = good & (values > 0)
             found[name] = {
                 "mae": _mean(off[good]),
-                "mae_of_the_median": _mean(np.abs(values - np.median(values))),
+                "mae_of_the_median": _mean(np.abs(values - np.median(values)) if len(values) else values),
                 "crystals": int(good.sum()),
                 "mae_above_zero": _mean(off[above]),
                 "above_zero": int(above.sum()),
@@ -127,5 +127,5 @@ def features_of(structure: Structure, row: dict[str, Any]) -> Floats:
     return np.concatenate([composition, sites.mean(axis=0), weighted.ravel(), [structure.volume / len(structure)]])
 
 
-def _mean(values: Floats) -> float:
-    return round(float(values.mean()), 4) if len(values) else float("nan")
+def _mean(values: Floats) -> float | None:
+    return round(float(values.mean()), 4) if len(values) else None

@@ -36,17 +36,18 @@ def centres(training: Dataset, name: str) -> list[float]:
     return [round(float(np.quantile(values, q)), 3) for q in QUANTILES[name]] if values else []
 
 
-def met(predicted: np.ndarray, centre: float, half: float) -> dict[str, float]:
+def met(predicted: np.ndarray, centre: float, half: float) -> dict[str, float | None]:
     """Measure how near samples come to a target, by the surrogate's predictions; NaN counts as missed.
 
     Returns
     -------
     dict
-        ``mae`` (of those with a prediction), ``hit`` (share of all inside the window), ``predicted`` (share).
+        ``mae`` (of those with a prediction; None if there are none), ``hit`` (share of all inside the window),
+        ``predicted`` (share of all).
     """
     good = predicted[np.isfinite(predicted)]
     return {
-        "mae": round(float(np.abs(good - centre).mean()), 4) if len(good) else float("nan"),
+        "mae": round(float(np.abs(good - centre).mean()), 4) if len(good) else None,
         "hit": round(float((np.abs(good - centre) <= half).sum() / len(predicted)), 4),
         "predicted": round(len(good) / len(predicted), 4),
     }
@@ -111,8 +112,12 @@ def targeted(
     return found
 
 
-def _mean_of(rows: Sequence[dict[str, Any]], way: str) -> dict[str, float] | None:
+def _mean_of(rows: Sequence[dict[str, Any]], way: str) -> dict[str, float | None] | None:
     present = [row[way] for row in rows if way in row]
     if not present:
         return None
-    return {key: round(float(np.mean([row[key] for row in present])), 4) for key in ("mae", "hit")}
+    off = [row["mae"] for row in present if row["mae"] is not None]
+    return {
+        "mae": round(float(np.mean(off)), 4) if off else None,
+        "hit": round(float(np.mean([row["hit"] for row in present])), 4),
+    }

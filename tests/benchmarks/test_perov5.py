@@ -117,7 +117,7 @@ def test_published_rows_are_percentages_and_distances():
 
 def test_a_target_is_met_by_those_inside_and_what_has_no_prediction_misses():
     assert met(np.array([1.0, 1.1, 2.0, np.nan]), 1.0, 0.2) == {"mae": 0.3667, "hit": 0.5, "predicted": 0.75}
-    assert met(np.array([np.nan]), 1.0, 0.2)["hit"] == 0
+    assert met(np.array([np.nan]), 1.0, 0.2) == {"mae": None, "hit": 0.0, "predicted": 0.0}
 
 
 def crystals():
