@@ -186,16 +186,16 @@ def test_bare_structures_become_a_data_set(crystals):
 
 
 def test_the_set_that_ships_is_whole():
-    from importlib.resources import files
-
-    if not files("generators.data").joinpath("crystals.extxyz.gz").is_file():
-        pytest.skip("this checkout ships no data set")
     from generators.data.gate import problems
 
     shipped, card = module.shipped(), module.shipped_card()
     assert len(shipped) == card["crystals"]
     assert len({e.label for e in shipped.entries}) == len(shipped)
     assert card["known_failings"]
+    assert len(shipped) >= 3000
+    several = sum(len(e.structure.composition.elements) >= 3 for e in shipped.entries)
+    assert several >= len(shipped) / 2
+    assert max(len(e.structure) for e in shipped.entries) <= 8
     for one in shipped.entries[::50]:
         assert problems(one) == []
         assert one.energy_ev_per_atom is not None
