@@ -12,6 +12,7 @@ from benchmarks.feedback.run import campaign, result_path
 from benchmarks.feedback.table import gather, poisson_interval, ratio_interval, table
 
 SYSTEM = "Mg-Al-Si-N-O"
+pytestmark = pytest.mark.xdist_group("feedback")  # its campaigns are played once, by one worker
 
 
 @pytest.fixture(scope="module")
