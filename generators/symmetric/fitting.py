@@ -114,7 +114,7 @@ def fit_model(
     """
     torch.manual_seed(derive_seed(seed, "networks") % 2**31)
     splits = dataset.split(split_by)
-    training, validation = _described(splits.training), _described(splits.validation)
+    training, validation = rows_of(splits.training), rows_of(splits.validation)
     if not training or not validation:
         raise ValueError(
             f"symmetric: {dataset.name} leaves {len(training)} crystals of at most {MAX_ORBITS} orbits for training "
@@ -129,8 +129,8 @@ def fit_model(
     geometry, curves["geometry"] = _fit_geometry(training, validation, recipes.geometry, part("geometry"))
     scale, ranges = _scale(training, properties)
     networks = []
-    held_out = _packed(validation, properties, scale, seed, looks=1)
-    shown = _packed(training, properties, scale, seed, looks=LOOKS if recipes.forecast.epochs else 1)
+    held_out = disturbed(validation, properties, scale, seed, looks=1)
+    shown = disturbed(training, properties, scale, seed, looks=LOOKS if recipes.forecast.epochs else 1)
     for member in range(MEMBERS):
         recipe = replace(recipes.forecast, seed=derive_seed(seed, "member", member) % 2**20)
         torch.manual_seed(recipe.seed)
@@ -163,7 +163,8 @@ def fit_model(
 Rows = list[tuple["Entry", Description]]
 
 
-def _described(dataset: Dataset) -> Rows:
+def rows_of(dataset: Dataset) -> Rows:
+    """Describe the crystals of a data set; those without symmetry and those too large are left out."""
     rows: Rows = []
     for entry in dataset.entries:
         try:
@@ -255,7 +256,7 @@ def _to_scale(name: str, value: float) -> float:
     return math.log(max(value, 1e-3)) if name in LOGARITHMIC else value
 
 
-def _packed(rows: Rows, properties: Sequence[str], scale: Scale, seed: int, looks: int) -> _Shown:
+def disturbed(rows: Rows, properties: Sequence[str], scale: Scale, seed: int, looks: int) -> _Shown:
     """Disturb each crystal a few times: proposals are a little wrong, too."""
     structures, targets = [], []
     for look in range(looks):
