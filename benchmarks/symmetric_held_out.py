@@ -3,8 +3,8 @@
     python -m benchmarks.symmetric_held_out
 
 The test part of the shipped data set (by prototype), each crystal disturbed as proposals are (volume by 6 %, atoms by
-2 % of the cell): mean and median absolute error, by kind of crystal, and the spread of the errors in units of the stated
-uncertainty (1 if it is right). The bulk modulus is compared in logarithms.
+2 % of the cell): mean and median absolute error, by kind of crystal, and the spread of the errors in units of the
+stated uncertainty (1 if it is right). The bulk modulus is compared in logarithms.
 """
 
 from __future__ import annotations
