@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 NUMBERS = ("structures", "compositions", "coverage_recall", "coverage_precision")
+WEAK = 0.7
+"""A surrogate whose error is above this share of guessing's is called weak."""
 DISTANCES = ("density", "energy", "elements")
 
 
@@ -82,6 +84,17 @@ def _judge(results: dict[str, Any]) -> Iterable[str]:
             f"| {name} | {_distance(e['mae'])} | {_distance(e['mae_of_the_median'])} | {e['crystals']} | "
             f"{_distance(e['mae_above_zero'])} | {e['above_zero']} |"
         )
+    weak = [name for name, e in results["surrogate"].items() if _weak(e)]
+    if weak:
+        yield ""
+        yield (
+            f"Of {' and '.join(weak)} it knows little more than guessing does: what it says of targets for that is "
+            "worth as little."
+        )
+
+
+def _weak(errors: dict[str, Any]) -> bool:
+    return errors["mae"] is None or errors["mae"] > WEAK * errors["mae_of_the_median"]
 
 
 def _targets(found: dict[str, dict[str, Any]]) -> Iterable[str]:

@@ -7,7 +7,7 @@ weights that a site's CrystalNN fingerprint gives it: "the electronegativity of 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -45,8 +45,6 @@ class Surrogate:
 
     def fit(self, dataset: Dataset, properties: Sequence[str]) -> None:
         """Train on crystals that have the property and fingerprints."""
-        from sklearn.ensemble import HistGradientBoostingRegressor
-
         features = self._features(list(dataset))
         whole = np.isfinite(features[:, -1])
         self._columns = np.nanstd(features[whole], axis=0) > 1e-9
@@ -55,11 +53,7 @@ class Surrogate:
             rows = whole & np.isfinite(values)
             if rows.sum() < 2:
                 raise ValueError(f"only {rows.sum()} crystals of {dataset.name} have {name} and fingerprints")
-            model = HistGradientBoostingRegressor(
-                max_iter=400, learning_rate=0.05, max_leaf_nodes=15, l2_regularization=1.0, max_features=0.3,
-                random_state=self._seed,
-            )  # fmt: skip
-            self._models[name] = model.fit(features[rows][:, self._columns], values[rows])
+            self._models[name] = _Hurdle(self._seed).fit(features[rows][:, self._columns], values[rows])
 
     def predict(self, name: str, structures: Sequence[Structure]) -> Floats:
         """Predict a property, shape (n,); NaN where a crystal has no fingerprint."""
@@ -101,6 +95,42 @@ class Surrogate:
     def _features(self, structures: Sequence[Structure]) -> Floats:
         rows = self._fingerprints.of(structures)
         return np.array([features_of(s, row) for s, row in zip(structures, rows, strict=True)])
+
+
+class _Hurdle:
+    """Boosted trees; where most values are zero, one model says whether it is zero and another how large it is.
+
+    Least squares alone would spread the few gaps thinly over all crystals.
+    """
+
+    FEW = 8
+
+    def __init__(self, seed: int) -> None:
+        self._options = {
+            "max_iter": 400, "learning_rate": 0.05, "max_leaf_nodes": 15, "l2_regularization": 1.0,
+            "max_features": 0.3, "random_state": seed,
+        }  # fmt: skip
+        self._gate: Any = None
+        self._size: Any = None
+
+    def fit(self, features: Floats, values: Floats) -> Self:
+        """Train; the gate is left out where zeros are few, or too few values are above it."""
+        from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+        above = values > 0
+        self._size = HistGradientBoostingRegressor(**self._options)
+        if (values == 0).mean() > 0.5 and above.sum() >= self.FEW:
+            self._gate = HistGradientBoostingClassifier(**self._options).fit(features, above)
+            self._size.set_params(min_samples_leaf=min(20, int(above.sum()) // 4))
+            self._size.fit(features[above], values[above])
+        else:
+            self._size.fit(features, values)
+        return self
+
+    def predict(self, features: Floats) -> Floats:
+        """Predict, shape (n,)."""
+        size: Floats = self._size.predict(features)
+        return size if self._gate is None else np.where(self._gate.predict(features), size, 0.0)
 
 
 def features_of(structure: Structure, row: dict[str, Any]) -> Floats:

@@ -19,7 +19,8 @@ from benchmarks.perov5.crystals import condition_of, load_sets, write_table
 from benchmarks.perov5.environment import Fingerprints, fingerprint, key_of
 from benchmarks.perov5.generation import copies, sampled
 from benchmarks.perov5.published import ROWS
-from benchmarks.perov5.surrogate import features_of
+from benchmarks.perov5.report import markdown
+from benchmarks.perov5.surrogate import _Hurdle, features_of
 from benchmarks.perov5.targets import centres, met
 from benchmarks.perov5.validity import composition_valid, structure_valid
 from generators.base import Sample
@@ -213,6 +214,19 @@ def test_features_tell_which_cation_is_where(tmp_path, python):
     assert np.abs(a - b)[132 + 61 :].max() > 0.01
 
 
+def test_the_surrogate_learns_a_number_and_a_mostly_zero_one():
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(400, 6))
+    gap = np.where(features[:, 0] > 1.0, 2.0 + features[:, 1], 0.0)
+    heat = 3.0 * features[:, 2]
+    for values in (gap, heat):
+        predicted = _Hurdle(0).fit(features[:300], values[:300]).predict(features[300:])
+        off = np.abs(predicted - values[300:]).mean()
+        assert off < 0.35 * np.abs(values[300:] - np.median(values)).mean()
+    assert (predicted != 0).all()
+    assert (_Hurdle(0).fit(features, gap).predict(features) == 0).mean() > 0.7
+
+
 def test_sets_have_no_system_in_common(tmp_path):
     write_table(tmp_path / "train.csv.gz", crystals())
     sets = load_sets(tmp_path / "train.csv.gz", None, tmp_path / "place")
@@ -269,6 +283,14 @@ def test_samples_go_on_where_they_stopped(tmp_path):
     assert [round(s.lattice.a, 2) for s in made] == [4.0, 4.01, 4.02, 4.03]
     assert len(sampled(generator, 4, condition_of(crystals()), 1, path)) == 4
     assert generator.asked == [0, 1, 2, 2, 3]
+
+
+@pytest.mark.parametrize(("mae", "weak"), [(0.1, False), (0.65, True), (None, True)])
+def test_the_page_says_when_the_surrogate_is_no_judge(mae, weak):
+    errors = {"mae": mae, "mae_of_the_median": 0.7, "crystals": 9, "mae_above_zero": mae, "above_zero": 3}
+    sets = {"training": 1, "systems": 1, "elements": 3, "reference": 9, "judging": 9, "reference_is_the_test_set": True}
+    page = markdown({"sets": sets, "versions": {}, "generation": {}, "surrogate": {"band_gap": errors}, "targets": {}})
+    assert ("knows little more than guessing" in page) == weak
 
 
 def test_copies_are_of_the_training_set():
