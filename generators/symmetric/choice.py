@@ -18,7 +18,6 @@ from generators.surrogate import Surrogate
 from generators.symmetric.arena import COOL, FIRST_LOOKS, look
 from generators.symmetric.assignments import Row
 from generators.symmetric.forecast import LOGARITHMIC
-from generators.symmetric.memory import Memory
 from generators.symmetric.skeletons import Skeleton
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
     from generators.base import Bounds, Condition
     from generators.symmetric.arena import Arena
-    from generators.symmetric.memory import Lesson
+    from generators.symmetric.memory import Lesson, Memory
     from generators.symmetric.model import Model
 
     Floats = NDArray[np.float64]
@@ -83,7 +82,7 @@ class Wishes:
     targeting: str = "conditioning"
 
 
-def outlook_of(model: Model, arena: Arena, memory: Memory) -> Outlook:
+def outlook_of(model: Model, arena: Arena, lessons: tuple[Lesson, ...]) -> Outlook:
     """Expect what the networks forecast, corrected by lessons."""
     energy = model.energy_column
     raw_std = arena.outlook.std[:, energy] if energy is not None else np.full(len(arena.rows), np.nan)
@@ -92,9 +91,9 @@ def outlook_of(model: Model, arena: Arena, memory: Memory) -> Outlook:
         name: (arena.outlook.mean[:, k].copy(), arena.outlook.std[:, k].copy())
         for k, name in enumerate(model.properties)
     }
-    if not memory.lessons or memory.trust == 0:
+    if not lessons:
         return Outlook(hull, hull_std, columns)
-    taught = _Taught.of(model, arena, memory)
+    taught = _Taught.of(model, arena, lessons)
     if taught is None:
         return Outlook(hull, hull_std, columns)
     known = [(i, one) for i, one in enumerate(taught.lessons) if one.above_hull_ev_per_atom is not None]
@@ -137,8 +136,7 @@ class _Taught:
     of_rows: Floats
 
     @classmethod
-    def of(cls, model: Model, arena: Arena, memory: Memory) -> _Taught | None:
-        lessons = memory.lessons
+    def of(cls, model: Model, arena: Arena, lessons: tuple[Lesson, ...]) -> _Taught | None:
         rows = [Row(Skeleton(one.number, one.letters), one.elements) for one in lessons]
         inside = set(arena.hull.elements)
         fit = [i for i, row in enumerate(rows) if set(row.elements) <= inside]
@@ -241,15 +239,20 @@ def target_log_probability(outlook: Outlook, properties: Mapping[str, Bounds]) -
 def weights(model: Model, arena: Arena, memory: Memory, condition: Condition, wishes: Wishes) -> Floats:
     """Log weights of the rows, not normalised, shape (n,); -inf for what is never proposed.
 
-    Between the networks' own choice and that with all lessons lies ``memory.trust``. Rows that were proposed before are
-    never proposed again, known ones hardly ever.
+    Each update moved the choice by its step towards the one with all lessons that there were then. Rows that were
+    proposed before are never proposed again, known ones hardly ever.
     """
-    own = _log_weights(outlook_of(model, arena, Memory()), arena, condition, wishes)
-    if memory.lessons and memory.trust > 0:
-        taught = _log_weights(outlook_of(model, arena, memory), arena, condition, wishes)
+    own = _log_weights(outlook_of(model, arena, ()), arena, condition, wishes)
+    whole = [k for k, step in enumerate(memory.steps) if step == 1]  # what was before a whole step no longer counts
+    for number in range(whole[-1] if whole else 0, len(memory.steps)):
+        step = memory.steps[number]
+        lessons = tuple(one for one in memory.lessons if one.update <= number)
+        if step == 0 or not lessons:
+            continue
+        taught = _log_weights(outlook_of(model, arena, lessons), arena, condition, wishes)
         finite = np.isfinite(own) & np.isfinite(taught)
         mixed = np.full(len(own), -np.inf)
-        mixed[finite] = (1 - memory.trust) * own[finite] + memory.trust * taught[finite]
+        mixed[finite] = (1 - step) * own[finite] + step * taught[finite]
         own = mixed
     own = np.where(np.isnan(arena.outlook.mean).any(axis=1), -np.inf, own)
     own = own + np.where(arena.known, math.log(KNOWN_FACTOR), 0.0)

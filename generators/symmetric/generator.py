@@ -148,7 +148,7 @@ class Symmetric:
     @property
     def version(self) -> str:
         """Format, then the first digits of the weights' hash, then the number of updates learned from."""
-        return f"{FORMAT}.{str(self._state.get('weights_sha256', 'blank'))[:8]}+{self._memory.updates}"
+        return f"{FORMAT}.{str(self._state.get('weights_sha256', 'blank'))[:8]}+{len(self._memory.steps)}"
 
     @property
     def conditions_on(self) -> frozenset[str]:
@@ -307,7 +307,7 @@ class Symmetric:
         if self._options["targeting"] != "best_of_k" or not condition.properties:
             return [int(i) for i in order]
         # of each k rows drawn in turn the best comes first: the others wait for the end of the queue
-        met = target_log_probability(outlook_of(self.model, arena, self._memory), condition.properties)
+        met = target_log_probability(outlook_of(self.model, arena, self._memory.believed), condition.properties)
         met = np.nan_to_num(met, nan=-np.inf)
         groups = [order[i : i + self._options["k"]] for i in range(0, len(order), self._options["k"])]
         ranked = [group[np.argsort(-met[group], kind="stable")] for group in groups]
@@ -318,7 +318,7 @@ class Symmetric:
     ) -> Iterator[Sample]:
         log_weights = weights(self.model, arena, self._memory, condition, self._wishes())
         shares = probabilities(log_weights)
-        outlook = outlook_of(self.model, arena, self._memory)
+        outlook = outlook_of(self.model, arena, self._memory.believed)
         for block in range(start // BLOCK, -(-n // BLOCK)):
             indices = range(block * BLOCK, min(n, (block + 1) * BLOCK))
             rows = [arena.rows[order[i]] for i in indices]
@@ -380,15 +380,15 @@ class Symmetric:
         seen = sorted(labelled, key=lambda label: label.candidate)
         lessons = [lesson for label in seen if (lesson := lesson_of(label)) is not None]
         new = self._copy()
-        grown = replace(self._memory.learn(lessons), updates=self._memory.updates + 1)
+        grown = self._memory.learn(lessons)
         condition = next((expand(x.info["condition"]) for x in seen if "condition" in x.info), None)
         good = sum(bool(x.stable and x.novel) for x in seen)
         bad = sum(x.stable is False or (x.cause is not None and 300 <= x.cause < 700) for x in seen)
         what: dict[str, Any]
         if condition is None or self._model is None:
-            what = {"taken": False, "why": "nothing of its own was among the verdicts", "trust": grown.trust,
+            what = {"taken": False, "why": "nothing of its own was among the verdicts", "trust": 0.0,
                     "divergence_nats": 0.0, "before": {}, "after": {}}  # fmt: skip
-            new._memory = grown  # noqa: SLF001 - our own class
+            new._memory = replace(grown, steps=(*grown.steps, 0.0))  # noqa: SLF001 - our own class
         else:
             arena = _arena(self._model, condition)
             new._memory, what = settle(self._model, arena, self._memory, grown, condition, self._wishes())  # noqa: SLF001

@@ -28,9 +28,11 @@ if TYPE_CHECKING:
 MAX_DIVERGENCE_NATS = 2.0
 """Largest Kullback-Leibler divergence of the new choice from the old, rows proposed meanwhile left out."""
 STEPS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.12)
-"""Trust tried, the largest first."""
+"""Steps tried from the choice before to the one with all lessons, the largest first."""
 KEPT_SHARE = 0.7
 """Uniqueness and novelty must keep this share of what they were."""
+ENOUGH_UNIQUE = 0.25
+"""Uniqueness may fall to this all the same: rows come without replacement, and who knows more chooses from fewer."""
 MIN_COMPOSITIONS = 6.0
 """Effective number of compositions that must be left (or KEPT_SHARE of what there was, if that is less)."""
 BATCH = 64
@@ -70,6 +72,7 @@ class Update:
     good, bad : int
         Stable and novel ones among them; unstable or failed ones.
     trust : float
+        How far it went towards the choice with all lessons, 0 to 1.
     divergence_nats : float
     before, after : dict
         :class:`Spread` of the choice before and after.
@@ -120,31 +123,25 @@ def settle(
     Returns
     -------
     memory : Memory
-        ``new`` with its trust set; 0 (or what it was) if every step was refused.
+        ``new`` with its step; 0 if every one was refused.
     what : dict
         ``taken``, ``why``, ``trust``, ``divergence_nats``, ``before``, ``after``.
     """
-    was = probabilities(weights(model, arena, old, condition, wishes))
+    # the choice before, without what was tried since: what is left if the update is refused
+    kept = replace(new, steps=(*old.steps, 0.0))
+    was = probabilities(weights(model, arena, kept, condition, wishes))
     before = spread_of(was, arena)
     why = ""
-    for trust in STEPS:
-        memory = replace(new, trust=trust)
+    for step in STEPS:
+        memory = replace(new, steps=(*old.steps, step))
         now = probabilities(weights(model, arena, memory, condition, wishes))
         after, moved = spread_of(now, arena), divergence(now, was)
         lost = _lost(before, after)
         if moved <= MAX_DIVERGENCE_NATS and not lost:
-            shortened = f"; shortened, at more trust {why}" if why else ""
-            return memory, _report(True, f"taken{shortened}", trust, moved, before, after)
+            shortened = f"; shortened, with a longer step {why}" if why else ""
+            return memory, _report(True, f"taken{shortened}", step, moved, before, after)
         why = why or (lost or f"it would move by {moved:.2f} nats, {MAX_DIVERGENCE_NATS:g} are allowed")
-    # the choice stays what it was; old lessons keep their trust, new ones only say what was tried
-    kept = replace(new, lessons=_without_labels(old, new), trust=old.trust)
-    now = probabilities(weights(model, arena, kept, condition, wishes))
-    return kept, _report(False, f"refused: {why}", old.trust, divergence(now, was), before, spread_of(now, arena))
-
-
-def _without_labels(old: Memory, new: Memory) -> tuple[Any, ...]:
-    known = {lesson.row: lesson for lesson in old.lessons}
-    return tuple(known.get(one.row) or replace(one, above_hull_ev_per_atom=None, properties={}) for one in new.lessons)
+    return kept, _report(False, f"refused: {why}", 0.0, 0.0, before, before)
 
 
 def _report(taken: bool, why: str, trust: float, moved: float, before: Spread, after: Spread) -> dict[str, Any]:
@@ -159,7 +156,7 @@ def _report(taken: bool, why: str, trust: float, moved: float, before: Spread, a
 
 
 def _lost(before: Spread, after: Spread) -> str:
-    if after.uniqueness < KEPT_SHARE * before.uniqueness:
+    if after.uniqueness < min(ENOUGH_UNIQUE, KEPT_SHARE * before.uniqueness):
         return f"uniqueness would fall from {before.uniqueness:.2f} to {after.uniqueness:.2f}"
     if after.novelty < KEPT_SHARE * before.novelty:
         return f"novelty would fall from {before.novelty:.2f} to {after.novelty:.2f}"

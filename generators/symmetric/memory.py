@@ -41,6 +41,8 @@ class Lesson:
     novel : bool or None
     properties : dict of str to float
         Measured, in the units of the data set.
+    update : int
+        Number of the update that brought it, from 0.
     """
 
     row: str
@@ -52,25 +54,29 @@ class Lesson:
     verified: bool = False
     novel: bool | None = None
     properties: dict[str, float] = field(default_factory=dict)
+    update: int = 0
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Lessons by row, and how far they are trusted.
+    """Lessons by row, and how far each update went with them.
 
     Parameters
     ----------
     lessons : tuple of Lesson
         Sorted by row; one a row.
-    trust : float
-        Between 0 (the networks alone) and 1 (lessons in full): what the last update's limits allowed.
-    updates : int
-        How many there have been.
+    steps : tuple of float
+        For each update how far it went from the choice before it (0: refused) to that with all lessons (1).
     """
 
     lessons: tuple[Lesson, ...] = ()
-    trust: float = 0.0
-    updates: int = 0
+    steps: tuple[float, ...] = ()
+
+    @property
+    def believed(self) -> tuple[Lesson, ...]:
+        """Lessons up to the last update that was taken."""
+        taken = [k for k, step in enumerate(self.steps) if step > 0]
+        return tuple(one for one in self.lessons if taken and one.update <= taken[-1])
 
     def learn(self, lessons: Iterable[Lesson]) -> Memory:
         """Return a memory with more lessons: a verdict outweighs screening, and a later verdict an earlier one."""
@@ -78,12 +84,12 @@ class Memory:
         for lesson in lessons:
             old = kept.get(lesson.row)
             if old is None or lesson.verified or not old.verified:
-                kept[lesson.row] = lesson
+                kept[lesson.row] = replace(lesson, update=len(self.steps))
         return replace(self, lessons=tuple(kept[row] for row in sorted(kept)))
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-compatible form."""
-        return {"trust": self.trust, "updates": self.updates, "lessons": [asdict(one) for one in self.lessons]}
+        return {"steps": list(self.steps), "lessons": [asdict(one) for one in self.lessons]}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Memory:
@@ -92,7 +98,7 @@ class Memory:
             Lesson(**{**one, "letters": tuple(one["letters"]), "elements": tuple(one["elements"])})
             for one in data["lessons"]
         )
-        return cls(lessons, float(data["trust"]), int(data["updates"]))
+        return cls(lessons, tuple(float(step) for step in data["steps"]))
 
 
 def lesson_of(label: Labelled) -> Lesson | None:

@@ -54,7 +54,7 @@ def test_it_moves_towards_what_was_better_than_it_thought(small, condition, samp
     assert new.last_update["taken"], new.last_update
     arena = _arena(small.model, condition)
     share = np.array([row.amounts.get("O", 0) / sum(row.amounts.values()) for row in arena.rows])
-    tried = replace(new._memory, trust=0.0)  # what was proposed is left out in both
+    tried = replace(new._memory, steps=(0.0,))  # what was proposed is left out in both
     before = probabilities(weights(small.model, arena, tried, condition, WISHES))
     after = probabilities(weights(small.model, arena, new._memory, condition, WISHES))
     assert after[share >= 0.6].sum() > before[share >= 0.6].sum() + 0.02
@@ -128,10 +128,12 @@ def test_an_update_moves_no_further_than_the_limit(small, condition, samples):
 
 @pytest.mark.parametrize(
     ("limit", "value", "word"),
-    [("MAX_DIVERGENCE_NATS", 1e-9, "move by"), ("KEPT_SHARE", 1.5, "uniqueness")],
+    [("MAX_DIVERGENCE_NATS", 1e-9, "move by"), ("ENOUGH_UNIQUE", 1.5, "uniqueness")],
 )
 def test_an_update_beyond_a_limit_is_refused_and_says_why(small, condition, samples, monkeypatch, limit, value, word):
     monkeypatch.setattr(guard, limit, value)
+    if limit == "ENOUGH_UNIQUE":
+        monkeypatch.setattr(guard, "KEPT_SHARE", value)
     arena = _arena(small.model, condition)
     lessons = [lesson_of(v) for v in verdicts(samples, rich_is_good)]
     grown = Memory().learn(lessons)
@@ -173,4 +175,20 @@ def test_verdicts_without_a_condition_only_say_what_was_tried(small, samples):
     bare = [replace(v, info={}) for v in verdicts(samples[:3], rich_is_good)]
     new = small.update(bare)
     assert new.last_update["taken"] is False
-    assert new._memory.trust == 0.0
+    assert new._memory.steps == (0.0,)
+
+
+def test_a_second_update_starts_from_the_choice_that_the_first_left(small, condition, samples):
+    arena = _arena(small.model, condition)
+    first = small.update(verdicts(samples[:16], better_than_forecast_if_rich))
+    second = first.update(verdicts(samples[16:], better_than_forecast_if_rich))
+    assert len(second._memory.steps) == 2
+    kept = replace(second._memory, steps=(*first._memory.steps, 0.0))
+    was = probabilities(weights(small.model, arena, kept, condition, WISHES))
+    now = probabilities(weights(small.model, arena, second._memory, condition, WISHES))
+    assert divergence(now, was) == pytest.approx(second.last_update["divergence_nats"], abs=1e-3)
+    # what the first taught is still there when the second is refused
+    old = probabilities(weights(small.model, arena, first._memory, condition, WISHES))
+    assert divergence(was, old) < 1e-6
+    untaught = probabilities(weights(small.model, arena, replace(kept, steps=(0.0, 0.0)), condition, WISHES))
+    assert divergence(was, untaught) > 1e-4
