@@ -131,7 +131,12 @@ def test_evaluate_and_compare_write_table_json_and_page(nucleate, trained, monke
     assert re.search(r"random +2 +50 ± 35", ran.out)
     assert "relax: random, 1 of 1" in ran.err
     document = json.loads((into / "comparison.json").read_text())
-    assert [row["label"] for row in document["rows"]] == [str(trained[0]), "random", "ion_exchange"]
+    assert [row["label"] for row in document["rows"]] == [
+        str(trained[0]),
+        "random",
+        "ion_exchange",
+        "symmetric, untrained",
+    ]
     page = (into / "index.html").read_text()
     assert "Generators compared" in page
     assert "ion_exchange" in page
