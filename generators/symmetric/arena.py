@@ -24,7 +24,7 @@ from generators.symmetric.tables import conventional_volume, tabulate
 from generators.symmetric.wyckoff import Atoms, Description, Orbit, atoms_of, free_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -40,10 +40,8 @@ SEEN_ROWS, UNSEEN_ROWS = 3000, 800
 """Rows of an arena, from skeletons of the training set and from new ones."""
 FEW = 60
 """Most rows of one skeleton to begin with; where few skeletons fit, each may have more."""
-FIRST_LOOKS = 1
-"""Geometries drawn of each row for its forecast; the one of lower energy counts."""
 COOL = 0.3
-"""Temperature of those draws: near the middle of what the network expects."""
+"""Temperature of the first geometries: near the middle of what the network expects."""
 PESSIMISM = 0.5
 """Standard deviations by which forecast competitors are taken to be less stable than forecast: the lowest of many noisy
 numbers is too low."""
@@ -120,7 +118,7 @@ def make_arena(model: Model, condition: Condition) -> Arena:
         )
     prior = np.concatenate([p for _, p, _ in pools])
     unseen_rows = np.concatenate([np.full(len(rows), u) for rows, _, u in pools])
-    outlook = look(model, rows, seed=0, temperature=COOL, draws=FIRST_LOOKS)
+    outlook = look(model, rows)
     hull = Hull.of(model, condition, rows, outlook)
     known = np.array([row.key in model.known_rows for row in rows])
     return Arena(rows, prior, unseen_rows, known, outlook, hull.above(rows, outlook.mean), hull)
@@ -211,27 +209,10 @@ def judge(model: Model, rows: Sequence[Row], atoms: Sequence[Atoms | None]) -> F
     return type(found)(mean, std, embedding) if good else model.nothing(len(rows))
 
 
-def look(model: Model, rows: Sequence[Row], seed: int, temperature: float, draws: int) -> Forecast:
-    """Forecast rows from the best of a few drawn geometries each."""
-    densities = densities_of(model, rows)
-    best: Forecast | None = None
-    for turn in range(draws):
-        rngs = [np.random.default_rng(derive_seed(seed, "look", turn, row.key)) for row in rows]
-        found = judge(model, rows, draw_rows(densities, rows, rngs, temperature).atoms)
-        best = found if best is None else better(model, best, found)
-    assert best is not None  # noqa: S101 - draws is at least one
-    return best
-
-
-def better(model: Model, a: Forecast, b: Forecast) -> Forecast:
-    """Of two forecasts of the same rows, take row by row the one of lower energy."""
-    column = model.energy_column
-    take: NDArray[np.bool_]
-    if column is None:
-        take = np.logical_and(np.isnan(a.mean).any(axis=1), ~np.isnan(b.mean).any(axis=1))
-    else:
-        take = np.less(np.nan_to_num(b.mean[:, column], nan=np.inf), np.nan_to_num(a.mean[:, column], nan=np.inf))
-    return type(a)(*(np.where(take[:, None], y, x) for x, y in zip(a, b, strict=True)))
+def look(model: Model, rows: Sequence[Row]) -> Forecast:
+    """Forecast rows from a first geometry each, the same for the same row."""
+    rngs = [np.random.default_rng(derive_seed(0, "look", 0, row.key)) for row in rows]
+    return judge(model, rows, draw_rows(densities_of(model, rows), rows, rngs, COOL).atoms)
 
 
 @dataclass(frozen=True)
@@ -267,8 +248,7 @@ class Hull:
             pessimistic = outlook.mean[:, column] + PESSIMISM * outlook.std[:, column]
             entries += [(row.amounts, float(e)) for row, e in zip(rows, pessimistic, strict=True) if np.isfinite(e)]
             for amounts, energy in entries:
-                total = sum(amounts.values())
-                key = tuple(round(amounts.get(e, 0) / total, 6) for e in elements)
+                key = _fractions(amounts, elements)
                 lowest[key] = min(lowest.get(key, np.inf), energy)
         keys = sorted(lowest)
         return cls(elements, np.array(keys), np.array([lowest[k] for k in keys]), column)
@@ -282,9 +262,7 @@ class Hull:
         for k, row in enumerate(rows):
             if not np.isfinite(mean[k, self.column]):
                 continue
-            amounts = row.amounts
-            total = sum(amounts.values())
-            key = tuple(round(amounts.get(e, 0) / total, 6) for e in self.elements)
+            key = _fractions(row.amounts, self.elements)
             if key not in ground:
                 ground[key] = self._ground(np.array(key))
             found[k] = mean[k, self.column] - ground[key]
@@ -297,3 +275,8 @@ class Hull:
         matrix = self.fractions[inside][:, there].T
         solved = linprog(self.energies[inside], A_eq=matrix, b_eq=fractions[there], bounds=(0, None), method="highs")
         return float(solved.fun) if solved.success else 0.0
+
+
+def _fractions(amounts: Mapping[str, int], elements: Sequence[str]) -> tuple[float, ...]:
+    total = sum(amounts.values())
+    return tuple(round(amounts.get(e, 0) / total, 6) for e in elements)

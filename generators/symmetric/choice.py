@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import log_ndtr, logsumexp
 
 from generators.surrogate import Surrogate
-from generators.symmetric.arena import COOL, FIRST_LOOKS, look
+from generators.symmetric.arena import look
 from generators.symmetric.assignments import Row
 from generators.symmetric.forecast import LOGARITHMIC
 from generators.symmetric.skeletons import Skeleton
@@ -143,7 +143,7 @@ class _Taught:
         if not fit:
             return None
         rows, lessons = [rows[i] for i in fit], tuple(lessons[i] for i in fit)
-        outlook = look(model, rows, seed=0, temperature=COOL, draws=FIRST_LOOKS)
+        outlook = look(model, rows)
         places = _Places.of(arena)
         taught = cls(
             lessons,

@@ -58,12 +58,12 @@ class Recipes:
     def with_options(
         self, epochs: int | None, batch_size: int | None, learning_rate: float | None, seed: int
     ) -> Recipes:
-        """Change what is given; the letters' own recipe keeps its epochs, unless there shall be none at all."""
+        """Change what is given; the letters' own recipe keeps its epochs."""
 
         def changed(recipe: Recipe, *, keep_epochs: bool = False) -> Recipe:
             return replace(
                 recipe,
-                epochs=recipe.epochs if epochs is None or (keep_epochs and epochs > 0) else epochs,
+                epochs=recipe.epochs if epochs is None or keep_epochs else epochs,
                 batch_size=batch_size or recipe.batch_size,
                 learning_rate=learning_rate or recipe.learning_rate,
                 seed=seed,
@@ -130,7 +130,7 @@ def fit_model(
     scale, ranges = _scale(training, properties)
     networks = []
     held_out = disturbed(validation, properties, scale, seed, looks=1)
-    shown = disturbed(training, properties, scale, seed, looks=LOOKS if recipes.forecast.epochs else 1)
+    shown = disturbed(training, properties, scale, seed, looks=LOOKS)
     for member in range(MEMBERS):
         recipe = replace(recipes.forecast, seed=derive_seed(seed, "member", member) % 2**20)
         torch.manual_seed(recipe.seed)

@@ -19,7 +19,7 @@ from generators.base import FitReport, Sample, derive_seed
 from generators.crystals.validity import check_structure
 from generators.data.dataset import Dataset
 from generators.symmetric.arena import Arena, bare_description, densities_of, draw_rows, judge, make_arena
-from generators.symmetric.choice import Wishes, outlook_of, probabilities, target_log_probability, weights
+from generators.symmetric.choice import Outlook, Wishes, outlook_of, probabilities, target_log_probability, weights
 from generators.symmetric.conditions import compact, expand, from_key, key_of
 from generators.symmetric.fitting import Recipes, fit_model
 from generators.symmetric.forecast import ForecastNetwork
@@ -253,8 +253,10 @@ class Symmetric:
         """
         self._refuse_or_warn(condition)
         arena = _arena(self.model, condition)
-        order = self._order(arena, condition, n, seed)
-        return self._stream(arena, order, condition, n, seed, start)
+        log_weights = weights(self.model, arena, self._memory, condition, self._wishes())
+        outlook = outlook_of(self.model, arena, self._memory.believed)
+        order = self._order(arena, log_weights, outlook, condition, n, seed)
+        return self._stream(arena, log_weights, outlook, order, condition, n, seed, start)
 
     def _refuse_or_warn(self, condition: Condition) -> None:
         model = self.model
@@ -278,15 +280,15 @@ class Symmetric:
                     stacklevel=3,
                 )
 
-    def _order(self, arena: Arena, condition: Condition, n: int, seed: int) -> list[int]:
+    def _order(
+        self, arena: Arena, log_weights: np.ndarray, outlook: Outlook, condition: Condition, n: int, seed: int
+    ) -> list[int]:
         """Rows of the first n samples: drawn without replacement (the Gumbel trick), new skeletons at their share."""
-        wishes = self._wishes()
-        log_weights = weights(self.model, arena, self._memory, condition, wishes)
         rng = np.random.default_rng(derive_seed(seed, "rows"))
         pools = {}
         for unseen in (False, True):
             mine = np.where(arena.unseen == unseen, log_weights, -np.inf)
-            pools[unseen] = self._queue(arena, mine, condition, rng)
+            pools[unseen] = self._queue(mine, outlook, condition, rng)
         if not pools[False] or not pools[True]:
             only = pools[False] or pools[True]
             return [only[i % len(only)] for i in range(n)]
@@ -299,7 +301,7 @@ class Symmetric:
         return order
 
     def _queue(
-        self, arena: Arena, log_weights: np.ndarray, condition: Condition, rng: np.random.Generator
+        self, log_weights: np.ndarray, outlook: Outlook, condition: Condition, rng: np.random.Generator
     ) -> list[int]:
         gumbel = rng.gumbel(size=len(log_weights))
         fit = np.flatnonzero(np.isfinite(log_weights))
@@ -307,18 +309,24 @@ class Symmetric:
         if self._options["targeting"] != "best_of_k" or not condition.properties:
             return [int(i) for i in order]
         # of each k rows drawn in turn the best comes first: the others wait for the end of the queue
-        met = target_log_probability(outlook_of(self.model, arena, self._memory.believed), condition.properties)
+        met = target_log_probability(outlook, condition.properties)
         met = np.nan_to_num(met, nan=-np.inf)
         groups = [order[i : i + self._options["k"]] for i in range(0, len(order), self._options["k"])]
         ranked = [group[np.argsort(-met[group], kind="stable")] for group in groups]
         return [int(g[place]) for place in range(self._options["k"]) for g in ranked if place < len(g)]
 
     def _stream(
-        self, arena: Arena, order: list[int], condition: Condition, n: int, seed: int, start: int
+        self,
+        arena: Arena,
+        log_weights: np.ndarray,
+        outlook: Outlook,
+        order: list[int],
+        condition: Condition,
+        n: int,
+        seed: int,
+        start: int,
     ) -> Iterator[Sample]:
-        log_weights = weights(self.model, arena, self._memory, condition, self._wishes())
         shares = probabilities(log_weights)
-        outlook = outlook_of(self.model, arena, self._memory.believed)
         for block in range(start // BLOCK, -(-n // BLOCK)):
             indices = range(block * BLOCK, min(n, (block + 1) * BLOCK))
             rows = [arena.rows[order[i]] for i in indices]
