@@ -15,7 +15,7 @@ from generators import checkpoint
 from generators.base import Condition, FitReport, Sample, derive_seed
 from generators.data.dataset import Dataset
 from generators.latent.adversarial import Shown
-from generators.latent.decoding import choices_of, warn_of_targets
+from generators.latent.decoding import choices_of
 from generators.latent.drafts import Parts, begin, draw
 from generators.latent.memory import Memory
 from generators.latent.points import crystal_at, nearest_skeleton
@@ -23,6 +23,7 @@ from generators.latent.space import Space, described, element_vectors, space_of
 from generators.symmetric.assignments import row_of
 from generators.symmetric.conditions import compact, key_of
 from generators.symmetric.wyckoff import describe
+from generators.targets import warn_of_targets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -298,7 +299,7 @@ class LatentGenerator:
 
     def _refuse_or_warn(self, condition: Condition) -> None:
         self._refuse({e for system in condition.chemical_systems for e in system})
-        warn_of_targets(self.name, self._model.space, condition)
+        warn_of_targets(self.name, self._model.space.ranges, condition)
 
     def _refuse(self, elements: Iterable[str]) -> None:
         if missing := sorted(set(elements) - set(self._model.space.elements)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
@@ -77,23 +76,6 @@ def wanted_values(space: Space, condition: Condition, rng: np.random.Generator) 
         else:
             values[name] = low + share * (high - low)
     return values
-
-
-def warn_of_targets(name: str, space: Space, condition: Condition) -> None:
-    """Warn of property targets that were not learned, or that no training crystal meets; ``name`` is the generator."""
-    for target, bounds in sorted(condition.properties.items()):
-        if target not in space.properties:
-            warnings.warn(f"{name} was not trained on {target}: this target does not steer it", stacklevel=4)
-            continue
-        low, high = space.ranges[target]
-        if (bounds.minimum is not None and bounds.minimum > high) or (
-            bounds.maximum is not None and bounds.maximum < low
-        ):
-            warnings.warn(
-                f"{name}: no training crystal has {target} in the target; they lie between {low:.4g} and {high:.4g} "
-                f"{bounds.unit}: what it proposes is extrapolated",
-                stacklevel=4,
-            )
 
 
 def description_of(row: Row, decoded: Decoded, k: int, space: Space) -> Description:

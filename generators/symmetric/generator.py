@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from dataclasses import asdict, replace
 from functools import lru_cache
 from importlib.resources import files
@@ -31,6 +30,7 @@ from generators.symmetric.skeletons import LetterNetwork
 from generators.symmetric.storage import from_parts, to_parts
 from generators.symmetric.tables import conventional_volume
 from generators.symmetric.wyckoff import build
+from generators.targets import warn_of_targets
 from generators.volume import crowding
 
 if TYPE_CHECKING:
@@ -266,19 +266,7 @@ class Symmetric:
                 f"symmetric: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} in no training crystal of "
                 "this model; leave them out, or train it on crystals that have them (nucleate generator train)"
             )
-        for name, bounds in sorted(condition.properties.items()):
-            if name not in model.properties:
-                warnings.warn(f"symmetric was not trained on {name}: this target does not steer it", stacklevel=3)
-                continue
-            low, high = model.ranges[name]
-            if (bounds.minimum is not None and bounds.minimum > high) or (
-                bounds.maximum is not None and bounds.maximum < low
-            ):
-                warnings.warn(
-                    f"symmetric: no training crystal has {name} in the target; they lie between {low:.4g} and "
-                    f"{high:.4g} {bounds.unit}: what it proposes is extrapolated",
-                    stacklevel=3,
-                )
+        warn_of_targets(self.name, model.ranges, condition)
 
     def _order(
         self, arena: Arena, log_weights: np.ndarray, outlook: Outlook, condition: Condition, n: int, seed: int
