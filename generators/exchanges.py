@@ -6,15 +6,17 @@ prototype into ternary ones (an ordered decoration of the same sites).
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
-from itertools import permutations, product
+from itertools import permutations
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import spglib
 from pymatgen.analysis.structure_matcher import StructureMatcher
-from pymatgen.core import Composition, Structure
-from pymatgen.core.structure_prediction.substitution_probability import SubstitutionProbability
+from pymatgen.core import Composition, Species, Structure
+from pymatgen.core.structure_prediction import substitution_probability
 
 from generators.compositions import is_neutral
 from generators.crystals.neutrality import oxidation_states
@@ -281,11 +283,15 @@ def exchange_lambda(old: str, new: str, charge: int | None = None) -> float:
 
 @lru_cache(maxsize=1)
 def _lambdas() -> Mapping[tuple[str, str, int | None], float]:
+    # pymatgen's class also sums a partition function over all pairs, which takes seconds: only its table is read
+    table = Path(str(substitution_probability.__file__)).with_name("data") / "lambda.json"
     best: dict[tuple[str, str, int | None], float] = {}
-    model = SubstitutionProbability()
-    for one, other in product(sorted(model.species, key=str), repeat=2):
-        value = float(model.get_lambda(one, other))
-        for charge in (None, int(other.oxi_state)):
-            key = (one.symbol, other.symbol, charge)
-            best[key] = max(best.get(key, UNSEEN_LAMBDA), value)
+    for row in json.loads(table.read_text(encoding="utf-8")):
+        if "D1+" in row:  # deuterium, which pymatgen leaves out too
+            continue
+        one, other = (Species.from_str(name) for name in row[:2])
+        for old, new in ((one, other), (other, one)):
+            for charge in (None, int(new.oxi_state)):
+                key = (old.symbol, new.symbol, charge)
+                best[key] = max(best.get(key, UNSEEN_LAMBDA), float(row[2]))
     return best

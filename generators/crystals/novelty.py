@@ -93,7 +93,9 @@ class KnownStructures:
         self._prototypes = PrototypeIndex(tolerances)
         self._compositions: set[str] = set()
         self._skeletons: set[str] = set()
-        self._waiting: list[tuple[str, Prepared]] = []  # for the costly indices, which only novelty() needs
+        # For the costly indices, which only novelty() needs, and only of crystals that may be of one kind.
+        self._waiting: dict[str, list[tuple[str, Prepared]]] = defaultdict(list)
+        self._without_skeleton: list[Prepared] = []
         for label, structure in structures:
             self.add(label, structure)
 
@@ -111,7 +113,8 @@ class KnownStructures:
         crystal = prepared(structure)
         found = self._duplicates.add(label, crystal)
         self._compositions.add(crystal.formula)
-        self._waiting.append((label, crystal))
+        self._waiting[crystal.anonymous_formula].append((label, crystal))
+        self._without_skeleton.append(crystal)
         return found
 
     def match(self, structure: Structure | Prepared) -> str | None:
@@ -124,17 +127,24 @@ class KnownStructures:
         Raises
         ------
         ValueError
-            If spglib finds no symmetry (of this crystal or of one that was added): atoms on top of each other or a flat
-            cell.
+            If spglib finds no symmetry (of this crystal or of one that it is compared with): atoms on top of each other
+            or a flat cell.
         """
-        while self._waiting:
-            label, known = self._waiting[0]
-            self._skeletons.add(known.symmetry.skeleton)
-            self._prototypes.add(label, known)
-            del self._waiting[0]
         crystal = prepared(structure)
+        waiting = self._waiting[crystal.anonymous_formula]
+        while waiting:
+            self._prototypes.add(*waiting[0])
+            del waiting[0]
         return NoveltyLevels(
             composition=crystal.formula not in self._compositions,
             prototype=self._prototypes.find(crystal) is None,
-            skeleton=crystal.symmetry.skeleton not in self._skeletons,
+            skeleton=self._is_new_skeleton(crystal),
         )
+
+    def _is_new_skeleton(self, crystal: Prepared) -> bool:
+        # A skeleton fixes the number of atoms in the primitive cell: cells that hold no multiple of it need no look.
+        n_atoms = sum(count for _, count in crystal.symmetry.counts)
+        near = [known for known in self._without_skeleton if len(known.structure) % n_atoms == 0]
+        self._skeletons.update(known.symmetry.skeleton for known in near)
+        self._without_skeleton = [known for known in self._without_skeleton if len(known.structure) % n_atoms]
+        return crystal.symmetry.skeleton not in self._skeletons

@@ -8,14 +8,20 @@ groups count as one, as left and right do for StructureMatcher and the AMD.
 
 from __future__ import annotations
 
+import gzip
+import json
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import spglib
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pymatgen.core import Structure
 
 SYMPREC = 0.1
@@ -137,8 +143,16 @@ def prototype_key(structure: Structure, symprec: float = SYMPREC) -> str:
 @lru_cache(maxsize=230)
 def relabellings(number: int) -> tuple[dict[str, str], ...]:
     """Wyckoff letters as they may be renamed by another choice of origin or axes."""
-    # Whoever imports the table gets the whole AFLOW library built, which takes seconds: not before it is asked for.
+    return tuple({chr(int(old)): new for old, new in table.items()} for table in _relabelling_table()[str(number)])
+
+
+@lru_cache(maxsize=1)
+def _relabelling_table() -> Mapping[str, Any]:
+    # Importing pymatgen's table builds the whole AFLOW library, which takes seconds: the file is read instead.
+    spec = find_spec("pymatgen.analysis.prototypes")
+    path = Path(spec.origin).with_name("wyckoff-position-relabelings.json.gz") if spec and spec.origin else None
+    if path is not None and path.is_file():
+        return dict(json.loads(gzip.decompress(path.read_bytes())))
     from pymatgen.analysis.prototypes import WYCKOFF_POSITION_RELAB_DICT  # noqa: PLC0415 - see above
 
-    tables = WYCKOFF_POSITION_RELAB_DICT[str(number)]
-    return tuple({chr(int(old)): new for old, new in table.items()} for table in tables)
+    return dict(WYCKOFF_POSITION_RELAB_DICT)

@@ -1,7 +1,6 @@
 """Crystals to know and to learn from: what ships in dependencies, and data sets built from it or read from files."""
 
 from generators.data.library import (
-    MAX_KNOWN_ATOMS,
     KnownStructure,
     Prototype,
     element_ground_states,
@@ -9,6 +8,7 @@ from generators.data.library import (
     known_structures,
     prototypes,
 )
+from generators.data.sources import MAX_KNOWN_ATOMS
 
 __all__ = [
     "MAX_KNOWN_ATOMS",

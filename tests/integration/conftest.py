@@ -32,6 +32,7 @@ class SmallCampaign:
             "name": "small",
             "chemistry": {"systems": ["Mg-O", "Al-N"], "max_atoms": 6},
             "targets": {"phonons": "any"},
+            "generator": "ion_exchange",
             "samples": 10,
             "control": 4,
             "batch": 4,
