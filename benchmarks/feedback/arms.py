@@ -50,12 +50,18 @@ SYSTEMS: dict[str, dict[str, Any]] = {
         "chemistry": {"allowed": ["Mg", "Al", "Si", "N", "O"], "max_elements": 3},
         "targets": {"bulk_modulus": {"min": 120.0, "unit": "GPa"}},
     },
-    "Ca-Mg-Zn-O-S": {
-        "chemistry": {"allowed": ["Ca", "Mg", "Zn", "O", "S"], "max_elements": 3},
-        "targets": {"bulk_modulus": {"min": 80.0, "unit": "GPa"}},
+    "Mg-Ti-Zr-O": {
+        "chemistry": {"allowed": ["Mg", "Ti", "Zr", "O"], "min_elements": 2, "max_elements": 3},
+        "targets": {"bulk_modulus": {"min": 150.0, "unit": "GPa"}},
     },
-}
-"""Stiff oxynitrides, and stiff oxysulfides of the alkaline earths and zinc; hull cut 0.1 eV/atom in both."""
+    "Al-Ni-Cu-Zr": {
+        "chemistry": {
+            "allowed": ["Al", "Ni", "Cu", "Zr"], "min_elements": 2, "max_elements": 3, "neutrality": "off"
+        },
+        "targets": {"bulk_modulus": {"min": 140.0, "unit": "GPa"}},
+    },
+}  # fmt: skip
+"""Stiff oxynitrides (a handful of polymorphs is all there is to find), oxides, intermetallics; hull cut 0.1 eV/atom."""
 
 
 def spec_of(system: str, rounds: int, samples: int, budget: int, seed: int) -> CampaignSpec:

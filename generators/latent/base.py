@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -14,12 +14,12 @@ import torch
 from generators import checkpoint
 from generators.base import Condition, FitReport, Sample, derive_seed
 from generators.data.dataset import Dataset
-from generators.latent.adversarial import Shown
 from generators.latent.decoding import choices_of
 from generators.latent.drafts import Parts, begin, draw
+from generators.latent.fitting import fit_family
 from generators.latent.memory import Memory
 from generators.latent.points import crystal_at, nearest_skeleton
-from generators.latent.space import Space, described, element_vectors, space_of
+from generators.latent.space import Space
 from generators.symmetric.assignments import row_of
 from generators.symmetric.conditions import compact, key_of
 from generators.symmetric.wyckoff import describe
@@ -34,22 +34,16 @@ if TYPE_CHECKING:
 
     from generators.base import Labelled
     from generators.data.dataset import SplitBy
+    from generators.latent.adversarial import Shown
+    from generators.latent.fitting import Fitted
     from generators.latent.networks import Family
-    from generators.latent.space import Rows
-    from generators.learning import Curves, Epoch, Recipe
+    from generators.learning import Epoch, Recipe
     from generators.symmetric.skeletons import Skeleton
 
 FORMAT = 1
 BLOCK = 32
 """Samples made together, fixed by index: a resumed stream makes the same blocks."""
 PROPERTIES = ("formation_energy", "bulk_modulus")
-
-
-class Fitted(NamedTuple):
-    """What a family's training gives: loss curves by name, and numbers on held-out crystals."""
-
-    curves: dict[str, Curves]
-    errors: dict[str, float]
 
 
 class LatentGenerator:
@@ -218,15 +212,6 @@ class LatentGenerator:
         if properties is None:
             present = {name for entry in data.entries for name in entry.properties}
             properties = [name for name in PROPERTIES if name in present]
-        splits = data.split(split_by)
-        training = described(splits.training)
-        known = {o.element for _, d in training for o in d.orbits}
-        validation = [(e, d) for e, d in described(splits.validation) if {o.element for o in d.orbits} <= known]
-        if not training or not validation:
-            raise ValueError(
-                f"{self.name}: {data.name} leaves {len(training)} crystals for training and {len(validation)} for "
-                "validation (of those elements); both need some: give more prototypes"
-            )
         usual = self.usual_recipe()
         recipe = replace(
             usual,
@@ -235,36 +220,14 @@ class LatentGenerator:
             learning_rate=learning_rate or usual.learning_rate,
             seed=seed,
         )
-        torch.manual_seed(derive_seed(seed, "networks") % 2**31)
-        space = space_of(training, properties)
-        network = self.network_of(space, element_vectors(space.elements))
-        shown, held_out = shown_of(space, training), shown_of(space, validation)
-        fitted = self.train(network, shown, held_out, recipe, folder=folder, on_epoch=on_epoch)
-        network.eval()
-        network.requires_grad_(requires_grad=False)
-        with torch.no_grad():
-            latent = network.encode(shown.content, shown.frame)
-        names = sorted(space.skeletons)
-        place = {skeleton: i for i, skeleton in enumerate(names)}
-        tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
-        tensors["library.latent"] = latent
-        tensors["library.skeleton"] = torch.tensor([place[row_of(d).skeleton] for _, d in training])
-        told = {
-            "dataset": data.name,
-            "crystals": len(data),
-            "split_by": split_by,
-            "seed": seed,
-            "sizes": {"training": len(training), "validation": len(validation), "test": len(splits.test)},
-            "errors": fitted.errors,
-            "recipes": {self.name: asdict(recipe)},
-            "curves": {name: curves.as_dict() for name, curves in fitted.curves.items()},
-            "seconds": round(sum(c.seconds for c in fitted.curves.values()), 1),
-        }
+        state, tensors = fit_family(
+            type(self), data, properties, split_by=split_by, recipe=recipe, folder=folder, on_epoch=on_epoch
+        )
         with TemporaryDirectory(prefix=f"nucleate-{self.name}-") as made:  # gives the weights their hash
-            checkpoint.write(Path(made), self.name, FORMAT, {**space.as_dict(), "training": told}, tensors)
+            checkpoint.write(Path(made), self.name, FORMAT, state, tensors)
             self._load_model(Path(made))
         self._memory, self.last_update = Memory(), None
-        return FitReport(self.name, len(data), time.perf_counter() - begin, dict(fitted.errors))
+        return FitReport(self.name, len(data), time.perf_counter() - begin, dict(state["training"]["errors"]))
 
     # sampling
 
@@ -429,10 +392,3 @@ class LatentGenerator:
         made._memory = Memory.from_dict(state.get("memory", Memory().as_dict()))  # noqa: SLF001 - our own class
         made.last_update = state.get("last_update")
         return made
-
-
-def shown_of(space: Space, rows: Rows) -> Shown:
-    """Put labelled crystals into arrays."""
-    skeletons = [row_of(description).skeleton for _, description in rows]
-    frame = space.frame(skeletons, [entry.properties for entry, _ in rows])
-    return Shown(space.content([description for _, description in rows]), frame)

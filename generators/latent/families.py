@@ -9,7 +9,8 @@ import torch
 
 from generators.base import Condition
 from generators.latent.adversarial import estimates, train_adversarial
-from generators.latent.base import Fitted, LatentGenerator
+from generators.latent.base import LatentGenerator
+from generators.latent.fitting import Fitted
 from generators.latent.flow import SIZE, FlowNetwork
 from generators.latent.gan import GanNetwork
 from generators.latent.networks import drop_targets

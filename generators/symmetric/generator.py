@@ -15,10 +15,9 @@ import torch
 
 from generators import checkpoint
 from generators.base import FitReport, Sample, derive_seed
-from generators.crystals.validity import check_structure
 from generators.data.dataset import Dataset
-from generators.symmetric.arena import Arena, bare_description, densities_of, draw_rows, judge, make_arena
-from generators.symmetric.choice import Outlook, Wishes, outlook_of, probabilities, target_log_probability, weights
+from generators.symmetric.arena import Arena, make_arena
+from generators.symmetric.choice import Outlook, Wishes, outlook_of, probabilities, weights
 from generators.symmetric.conditions import compact, expand, from_key, key_of
 from generators.symmetric.fitting import Recipes, fit_model
 from generators.symmetric.forecast import ForecastNetwork
@@ -26,12 +25,11 @@ from generators.symmetric.geometry import GeometryNetwork
 from generators.symmetric.guard import Update, settle
 from generators.symmetric.memory import Lesson, Memory, lesson_of
 from generators.symmetric.model import ENERGY, Model
+from generators.symmetric.order import Turns, order_of
+from generators.symmetric.realise import realise
 from generators.symmetric.skeletons import LetterNetwork
 from generators.symmetric.storage import from_parts, to_parts
-from generators.symmetric.tables import conventional_volume
-from generators.symmetric.wyckoff import build
 from generators.targets import warn_of_targets
-from generators.volume import crowding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -41,13 +39,10 @@ if TYPE_CHECKING:
     from generators.base import Condition, Labelled
     from generators.data.dataset import SplitBy
     from generators.learning import Epoch
-    from generators.symmetric.assignments import Row
 
 FORMAT = 1
 BLOCK = 32
 """Samples made together, fixed by index: a resumed stream makes the same blocks."""
-DRAWS = 10
-"""Geometries drawn of a chosen row; of those that are valid the one with the lowest forecast energy is proposed."""
 TARGETINGS = ("conditioning", "best_of_k", "off")
 PROPERTIES = (ENERGY, "bulk_modulus")
 
@@ -255,7 +250,7 @@ class Symmetric:
         arena = _arena(self.model, condition)
         log_weights = weights(self.model, arena, self._memory, condition, self._wishes())
         outlook = outlook_of(self.model, arena, self._memory.believed)
-        order = self._order(arena, log_weights, outlook, condition, n, seed)
+        order = order_of(arena, log_weights, outlook, condition, self._turns(), n, seed)
         return self._stream(arena, log_weights, outlook, order, condition, n, seed, start)
 
     def _refuse_or_warn(self, condition: Condition) -> None:
@@ -267,41 +262,6 @@ class Symmetric:
                 "this model; leave them out, or train it on crystals that have them (nucleate generator train)"
             )
         warn_of_targets(self.name, model.ranges, condition)
-
-    def _order(
-        self, arena: Arena, log_weights: np.ndarray, outlook: Outlook, condition: Condition, n: int, seed: int
-    ) -> list[int]:
-        """Rows of the first n samples: drawn without replacement (the Gumbel trick), new skeletons at their share."""
-        rng = np.random.default_rng(derive_seed(seed, "rows"))
-        pools = {}
-        for unseen in (False, True):
-            mine = np.where(arena.unseen == unseen, log_weights, -np.inf)
-            pools[unseen] = self._queue(mine, outlook, condition, rng)
-        if not pools[False] or not pools[True]:
-            only = pools[False] or pools[True]
-            return [only[i % len(only)] for i in range(n)]
-        order, taken = [], {False: 0, True: 0}
-        for index in range(n):
-            unseen = int((index + 1) * self._options["unseen"]) > int(index * self._options["unseen"])
-            queue = pools[unseen]
-            order.append(queue[taken[unseen] % len(queue)])
-            taken[unseen] += 1
-        return order
-
-    def _queue(
-        self, log_weights: np.ndarray, outlook: Outlook, condition: Condition, rng: np.random.Generator
-    ) -> list[int]:
-        gumbel = rng.gumbel(size=len(log_weights))
-        fit = np.flatnonzero(np.isfinite(log_weights))
-        order = fit[np.argsort(-(log_weights + gumbel)[fit], kind="stable")]
-        if self._options["targeting"] != "best_of_k" or not condition.properties:
-            return [int(i) for i in order]
-        # of each k rows drawn in turn the best comes first: the others wait for the end of the queue
-        met = target_log_probability(outlook, condition.properties)
-        met = np.nan_to_num(met, nan=-np.inf)
-        groups = [order[i : i + self._options["k"]] for i in range(0, len(order), self._options["k"])]
-        ranked = [group[np.argsort(-met[group], kind="stable")] for group in groups]
-        return [int(g[place]) for place in range(self._options["k"]) for g in ranked if place < len(g)]
 
     def _stream(
         self,
@@ -318,7 +278,7 @@ class Symmetric:
         for block in range(start // BLOCK, -(-n // BLOCK)):
             indices = range(block * BLOCK, min(n, (block + 1) * BLOCK))
             rows = [arena.rows[order[i]] for i in indices]
-            structures = self._realise(rows, [derive_seed(seed, i) for i in indices])
+            structures = realise(self.model, rows, [derive_seed(seed, i) for i in indices])
             for index, row, structure in zip(indices, rows, structures, strict=True):
                 if index < start:
                     continue
@@ -338,31 +298,8 @@ class Symmetric:
                 }
                 yield Sample(index, structure, derive_seed(seed, index), self.name, self.version, info)
 
-    def _realise(self, rows: list[Row], seeds: list[int]) -> list[Structure]:
-        """Draw geometries of rows and keep of each the valid one with the lowest forecast energy."""
-        model = self.model
-        densities = densities_of(model, rows)
-        best: list[tuple[tuple[int, float], Structure | None]] = [((9, np.inf), None)] * len(rows)
-        column = model.energy_column
-        for turn in range(4 * DRAWS):
-            if turn >= DRAWS and all(rank[0] == 0 for rank, _ in best):
-                break
-            rngs = [np.random.default_rng(derive_seed(s, turn)) for s in seeds]
-            drawn = draw_rows(densities, rows, rngs, temperature=1.0 if turn else 0.3)
-            energies = judge(model, rows, drawn.atoms).mean
-            for k, (description, atoms) in enumerate(zip(drawn.descriptions, drawn.atoms, strict=True)):
-                if atoms is None:
-                    continue
-                energy = float(energies[k, column]) if column is not None else 0.0
-                if best[k][0] <= (0, energy):
-                    continue
-                structure = build(description)
-                rank = (0, energy) if not check_structure(structure) else (1, crowding(structure))
-                if rank < best[k][0]:
-                    best[k] = (rank, structure)
-        return [
-            structure if structure is not None else _upright(rows[k], seeds[k]) for k, (_, structure) in enumerate(best)
-        ]
+    def _turns(self) -> Turns:
+        return Turns(self._options["unseen"], self._options["k"] if self._options["targeting"] == "best_of_k" else 1)
 
     def _wishes(self) -> Wishes:
         return Wishes(self._options["sharpness"], self._options["targeting"])
@@ -445,11 +382,3 @@ def _arena(model: Model, condition: Condition) -> Arena:
 
 def _rounded(value: float) -> float | None:
     return round(float(value), 4) if np.isfinite(value) else None
-
-
-def _upright(row: Row, seed: int) -> Structure:
-    """Make a crystal of a row whose drawn cells all had impossible angles: right angles, equal edges."""
-    rng = np.random.default_rng(derive_seed(seed, "upright"))
-    bare = bare_description(row)
-    orbits = tuple(o._replace(free=tuple(float(x) for x in rng.random(len(o.free)))) for o in bare.orbits)
-    return build(replace(bare, orbits=orbits, volume=conventional_volume(bare)))

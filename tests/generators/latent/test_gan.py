@@ -9,8 +9,8 @@ import torch
 
 from generators.latent import adversarial
 from generators.latent.adversarial import estimates, train_adversarial
-from generators.latent.base import shown_of
 from generators.latent.families import Gan
+from generators.latent.fitting import shown_of
 from generators.latent.gan import LATENT, SIZE, gradient_penalty, present_of
 from generators.latent.space import described, element_vectors
 from generators.learning import Recipe

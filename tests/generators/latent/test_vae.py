@@ -9,7 +9,7 @@ import torch
 from generators.base import Condition
 from generators.data.dataset import Dataset, Splits
 from generators.latent import Vae
-from generators.latent.base import shown_of
+from generators.latent.fitting import shown_of
 from generators.latent.space import described
 from generators.latent.vae import LATENT
 
