@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.feedback.cache import Cache
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from benchmarks.feedback.arms import Arm
     from generators.base import Labelled
     from generators.crystals.novelty import KnownStructures
@@ -18,6 +17,9 @@ if TYPE_CHECKING:
     from workflows.records import Candidate
     from workflows.reference import ReferenceSet
     from workflows.spec import CampaignSpec
+
+REFERENCE = Path(__file__).with_name("reference")
+"""Reference subsystems of this benchmark that do not ship with the product, built by ``--reference``."""
 
 
 class Site:
@@ -35,7 +37,7 @@ class Site:
         from workflows.reference import load_reference
 
         self.engine: MlipEngine = make_engine(spec.engine, spec.protocol)  # type: ignore[assignment]
-        self.reference: ReferenceSet = load_reference(self.engine.reference_key, [place / "reference"])
+        self.reference: ReferenceSet = load_reference(self.engine.reference_key, [place / "reference", REFERENCE])
         missing = self.reference.missing(spec.condition().chemical_systems)
         if missing:
             names = ", ".join("-".join(system) for system in missing)

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy.special import log_ndtr, logsumexp
 
-from generators.surrogate import Surrogate
 from generators.symmetric.arena import look
 from generators.symmetric.assignments import Row
+from generators.symmetric.correction import Correction, crystal_system
 from generators.symmetric.forecast import LOGARITHMIC
 from generators.symmetric.skeletons import Skeleton
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from generators.base import Bounds, Condition
     from generators.symmetric.arena import Arena
+    from generators.symmetric.forecast import Forecast
     from generators.symmetric.memory import Lesson, Memory
     from generators.symmetric.model import Model
 
@@ -40,14 +41,18 @@ KNOWN_FACTOR = 0.01
 """Weight of a row that is a training crystal or was met as a known one: it can't be novel."""
 SKELETON_POWER = 0.5
 """Power of the skeletons' probability: the training set's frequencies say what was built, not what is good."""
-RESIDUAL_STD_EV_PER_ATOM, RESIDUAL_NOISE_EV_PER_ATOM = 0.25, 0.06
-RESIDUAL_STD_LOG, RESIDUAL_NOISE_LOG = 0.3, 0.08
+RESIDUAL_STD_EV_PER_ATOM, RESIDUAL_STD_LOG = 0.25, 0.3
+"""How far off forecasts of the distance to the hull and of logarithmic properties are taken to be."""
 CROWD_POWER = 0.7
 """Power of a composition's whole weight that is taken off each of its rows: one composition has hundreds of them, and
 after the first few the rest are polymorphs far above it."""
 COMPONENTS = 8
 """Principal components of the networks' embedding that tell the Gaussian process which rows are alike."""
-COMPOSITION_SCALE = 3.0
+COMPOSITION_SCALE, FORECAST_SCALE, PRIOR_SCALE = 8.0, 5.0, 1 / 3
+"""Weights of the mole fractions, of the forecast and its uncertainty (eV/atom), and of the skeleton's log probability
+among the features by which rows are alike."""
+UNUSUAL = -25.0
+"""Log probability that a skeleton counts with which the model knows nothing of (of another generator)."""
 
 
 class Outlook(NamedTuple):
@@ -78,7 +83,7 @@ class Wishes:
         Whether property targets weigh on the choice of rows, or only choose among k rows drawn without, or not at all.
     """
 
-    sharpness: float = 1.5
+    sharpness: float = 4.0
     targeting: str = "conditioning"
 
 
@@ -107,7 +112,7 @@ def outlook_of(model: Model, arena: Arena, lessons: tuple[Lesson, ...]) -> Outlo
             np.where(at_least, np.maximum(measured_hull, expected_hull), measured_hull),
             taught.above_hull,
             (hull, hull_std),
-            Surrogate(RESIDUAL_STD_EV_PER_ATOM, RESIDUAL_NOISE_EV_PER_ATOM, (0.5, 1.0, 2.0, 4.0)),
+            RESIDUAL_STD_EV_PER_ATOM,
         )
     for k, name in enumerate(model.properties):
         measured = [(i, one.properties[name]) for i, one in enumerate(taught.lessons) if name in one.properties]
@@ -120,7 +125,7 @@ def outlook_of(model: Model, arena: Arena, lessons: tuple[Lesson, ...]) -> Outlo
                 np.array([value for _, value in measured]),
                 taught.mean[:, k],
                 columns[name],
-                Surrogate(RESIDUAL_STD_LOG, RESIDUAL_NOISE_LOG, (0.5, 1.0, 2.0, 4.0)),
+                RESIDUAL_STD_LOG,
             )
     return Outlook(hull, hull_std, columns)
 
@@ -147,10 +152,10 @@ class _Taught:
         places = _Places.of(arena)
         taught = cls(
             lessons,
-            places.features(outlook.embedding, rows),
-            arena.hull.above(rows, outlook.mean),
+            places.features(model, rows, outlook, above := arena.hull.above(rows, outlook.mean)),
+            above,
             outlook.mean,
-            places.features(arena.outlook.embedding, arena.rows),
+            places.features(model, arena.rows, arena.outlook, arena.above_hull),
         )
         good = np.asarray(np.isfinite(taught.mean).all(axis=1))
         if arena.hull.column is not None:
@@ -183,10 +188,30 @@ class _Places:
         scale = np.maximum(spread[:n] / math.sqrt(max(1, len(embedding))), 1e-9)
         return cls(arena.hull.elements, centre, (axes[:n] / scale[:, None]).T)
 
-    def features(self, embedding: Floats, rows: tuple[Row, ...] | list[Row]) -> Floats:
+    def features(
+        self, model: Model, rows: tuple[Row, ...] | list[Row], outlook: Forecast, above_hull: Floats
+    ) -> Floats:
+        """Describe rows: embedding, composition, size, crystal system, how usual the skeleton is, the forecast."""
         amounts = np.array([[row.amounts.get(e, 0) for e in self.elements] for row in rows], dtype=float)
         fractions = amounts / amounts.sum(axis=1, keepdims=True)
-        return np.hstack([(embedding - self.centre) @ self.axes, COMPOSITION_SCALE * fractions])
+        systems = np.eye(7)[[crystal_system(row.skeleton.number) for row in rows]]
+        usual = [model.log_skeletons.get(row.skeleton, UNUSUAL) for row in rows]
+        unseen = [row.skeleton not in model.skeletons for row in rows]
+        column = model.energy_column
+        forecast = (
+            np.column_stack([above_hull, outlook.std[:, column]]) if column is not None else np.zeros((len(rows), 0))
+        )
+        return np.hstack(
+            [
+                (outlook.embedding - self.centre) @ self.axes,
+                COMPOSITION_SCALE * fractions,
+                np.log(amounts.sum(axis=1, keepdims=True)),
+                systems,
+                np.array(unseen, dtype=float)[:, None],
+                PRIOR_SCALE * np.array(usual)[:, None],
+                FORECAST_SCALE * np.nan_to_num(forecast),
+            ]
+        )
 
 
 def _corrected(
@@ -195,15 +220,17 @@ def _corrected(
     measured: Floats,
     expected: Floats,
     forecast: tuple[Floats, Floats],
-    surrogate: Surrogate,
+    scale: float,
 ) -> tuple[Floats, Floats]:
-    """Add the Gaussian process's mean residual to a forecast, and shrink its spread where lessons are near."""
+    """Add the expected residual to a forecast; its uncertainty becomes that of the correction, within limits."""
     mean, std = forecast
-    fitted = surrogate.fit(taught.features[which], measured, expected[which])
-    residual = fitted.predict(taught.of_rows, np.zeros(len(mean)))
-    before = math.hypot(surrogate.prior_std, surrogate.noise_std)
-    left = np.clip(residual.std / before, 0.3, 1.2)
-    return mean + residual.mean, std * left
+    there = np.isfinite(mean)
+    fitted = Correction.fit(scale, taught.features[which], expected[which], measured)
+    residual = fitted.predict(taught.of_rows[there], mean[there])
+    corrected, left = mean.copy(), std.copy()
+    corrected[there] += residual.mean
+    left[there] = np.clip(residual.std, 0.3 * std[there], 1.2 * std[there])
+    return corrected, left
 
 
 def hit_log_probability(outlook: Outlook, condition: Condition, targeting: str) -> Floats:

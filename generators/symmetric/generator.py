@@ -75,7 +75,7 @@ class Symmetric:
         self,
         checkpoint: str | None = None,
         unseen: float = 0.15,
-        sharpness: float = 1.5,
+        sharpness: float = 4.0,
         targeting: str = "conditioning",
         k: int = 8,
     ) -> None:
@@ -105,7 +105,7 @@ class Symmetric:
     def blank(cls, **options: Any) -> Self:
         """Make one without a trained model, to be fitted."""
         made = cls.__new__(cls)
-        defaults = {"checkpoint": None, "unseen": 0.15, "sharpness": 1.5, "targeting": "conditioning", "k": 8}
+        defaults = {"checkpoint": None, "unseen": 0.15, "sharpness": 4.0, "targeting": "conditioning", "k": 8}
         made._set_options(**{**defaults, **options})  # noqa: SLF001 - our own class
         made._state, made._tensors, made._model = {}, {}, None  # noqa: SLF001
         made._memory, made.last_update = Memory(), None  # noqa: SLF001

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-MAX_DIVERGENCE_NATS = 2.0
+MAX_DIVERGENCE_NATS = 4.0
 """Largest Kullback-Leibler divergence of the new choice from the old, rows proposed meanwhile left out."""
 STEPS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.12)
 """Steps tried from the choice before to the one with all lessons, the largest first."""

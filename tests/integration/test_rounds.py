@@ -223,7 +223,7 @@ def test_a_claim_left_without_its_workflow_is_repaired_once(small, minutes):
 
 
 def test_sampling_streams_and_a_rerun_goes_on_where_it_was(small, monkeypatch):
-    campaign = small()
+    campaign = small(generator={"ion_exchange": 0.6, "random": 0.4})
     from generators import mixture
 
     real = mixture.Mixture.sample
