@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -56,6 +56,16 @@ class Recipe:
     patience: int = 30
     clip: float = 1.0
     seed: int = 0
+
+    def changed(self, epochs: int | None, batch_size: int | None, learning_rate: float | None, seed: int) -> Recipe:
+        """Change what is given; None leaves it as it is."""
+        return replace(
+            self,
+            epochs=self.epochs if epochs is None else epochs,
+            batch_size=batch_size or self.batch_size,
+            learning_rate=learning_rate or self.learning_rate,
+            seed=seed,
+        )
 
 
 class Epoch(NamedTuple):

@@ -1,4 +1,4 @@
-"""Does feedback pay? Campaigns at equal verification budget, each arm with several seeds, in two chemical systems.
+"""Does feedback pay? Campaigns at equal verification budget, each arm with several seeds, in several systems.
 
     python -m benchmarks.feedback --place DIR [--seeds 3] [--rounds 4] [--samples 64] [--budget 16] [--processes 2]
                                   [--system NAME] [--arm NAME] [--reference] [--table] [--picture FILE]

@@ -27,6 +27,17 @@ if TYPE_CHECKING:
 SYMPREC = 0.1
 """Å; how far atoms may lie from their symmetric places. Materials Project uses the same for relaxed crystals."""
 
+CRYSTAL_SYSTEMS = (
+    ("triclinic", 2),
+    ("monoclinic", 15),
+    ("orthorhombic", 74),
+    ("tetragonal", 142),
+    ("trigonal", 167),
+    ("hexagonal", 194),
+    ("cubic", 230),
+)
+"""Name and last space group of each crystal system."""
+
 _ENANTIOMORPHS = {
     78: 76, 95: 91, 96: 92, 145: 144, 153: 151, 154: 152, 170: 169, 172: 171, 179: 178, 181: 180, 213: 212
 }  # fmt: skip
@@ -138,6 +149,17 @@ def skeleton(structure: Structure, symprec: float = SYMPREC) -> str:
 def prototype_key(structure: Structure, symprec: float = SYMPREC) -> str:
     """Skeleton with which orbits carry one species; raises ValueError as :func:`symmetry`."""
     return symmetry(structure, symprec).prototype_key
+
+
+def crystal_system(number: int) -> str:
+    """Name the crystal system of a space group.
+
+    Examples
+    --------
+    >>> crystal_system(225), crystal_system(1), crystal_system(194)
+    ('cubic', 'triclinic', 'hexagonal')
+    """
+    return next(name for name, last in CRYSTAL_SYSTEMS if number <= last)
 
 
 @lru_cache(maxsize=230)

@@ -5,7 +5,7 @@ Where they come from and how they are read: :mod:`generators.data.sources`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -84,11 +84,9 @@ def prototypes(max_atoms: int = 8, n_elements: int | None = None) -> list[Protot
         Only prototypes of so many elements.
     """
     return [
-        Prototype(k.label, k.structure.copy(), k.source, len(k.structure.composition.elements), *k.prototype)
-        for k in _known()
-        if k.prototype is not None
-        and len(k.structure) <= max_atoms
-        and n_elements in (None, len(k.structure.composition.elements))
+        replace(p, structure=p.structure.copy())
+        for p in _prototypes()
+        if len(p.structure) <= max_atoms and n_elements in (None, p.n_elements)
     ]
 
 
@@ -105,3 +103,12 @@ def element_ground_states() -> dict[str, Structure]:
 @lru_cache(maxsize=1)
 def _known() -> tuple[sources.Known, ...]:
     return tuple(sources.read())
+
+
+@lru_cache(maxsize=1)
+def _prototypes() -> tuple[Prototype, ...]:
+    return tuple(
+        Prototype(k.label, k.structure, k.source, len(k.structure.composition.elements), *k.prototype)
+        for k in _known()
+        if k.prototype is not None
+    )

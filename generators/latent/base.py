@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -16,7 +15,7 @@ from generators.base import Condition, FitReport, Sample, derive_seed
 from generators.data.dataset import Dataset
 from generators.latent.decoding import choices_of
 from generators.latent.drafts import Parts, begin, draw
-from generators.latent.fitting import fit_family
+from generators.latent.fitting import Trainable, fit_family
 from generators.latent.memory import Memory
 from generators.latent.points import crystal_at, nearest_skeleton
 from generators.latent.space import Space
@@ -30,14 +29,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
     from pymatgen.core import Structure
-    from torch import Tensor
 
     from generators.base import Labelled
     from generators.data.dataset import SplitBy
-    from generators.latent.adversarial import Shown
-    from generators.latent.fitting import Fitted
     from generators.latent.networks import Family
-    from generators.learning import Epoch, Recipe
+    from generators.learning import Epoch
     from generators.symmetric.skeletons import Skeleton
 
 FORMAT = 1
@@ -46,7 +42,7 @@ BLOCK = 32
 PROPERTIES = ("formation_energy", "bulk_modulus")
 
 
-class LatentGenerator:
+class LatentGenerator(Trainable):
     """What VAE, flow and GAN share.
 
     Parameters
@@ -63,7 +59,6 @@ class LatentGenerator:
         If there is no checkpoint, it can't be used, or the temperature is out of range.
     """
 
-    name: ClassVar[str]
     default_temperature: ClassVar[float] = 1.0
 
     def __init__(self, checkpoint: str | None = None, temperature: float | None = None) -> None:
@@ -91,32 +86,6 @@ class LatentGenerator:
         made._state, made._tensors, made._parts = {}, {}, None  # noqa: SLF001 - our own class
         made._memory, made.last_update = Memory(), None  # noqa: SLF001 - our own class
         return made
-
-    # what a family adds
-
-    @classmethod
-    def network_of(cls, space: Space, vectors: Tensor) -> Family:
-        """Make the untrained network."""
-        raise NotImplementedError
-
-    @classmethod
-    def usual_recipe(cls) -> Recipe:
-        """How it is trained unless told otherwise."""
-        raise NotImplementedError
-
-    @classmethod
-    def train(
-        cls,
-        network: Family,
-        training: Shown,
-        held_out: Shown,
-        recipe: Recipe,
-        *,
-        folder: Path | None,
-        on_epoch: Callable[[Epoch], None] | None,
-    ) -> Fitted:
-        """Train the network in place."""
-        raise NotImplementedError
 
     # the model
 
@@ -212,14 +181,7 @@ class LatentGenerator:
         if properties is None:
             present = {name for entry in data.entries for name in entry.properties}
             properties = [name for name in PROPERTIES if name in present]
-        usual = self.usual_recipe()
-        recipe = replace(
-            usual,
-            epochs=usual.epochs if epochs is None else epochs,
-            batch_size=batch_size or usual.batch_size,
-            learning_rate=learning_rate or usual.learning_rate,
-            seed=seed,
-        )
+        recipe = self.usual_recipe().changed(epochs, batch_size, learning_rate, seed)
         state, tensors = fit_family(
             type(self), data, properties, split_by=split_by, recipe=recipe, folder=folder, on_epoch=on_epoch
         )

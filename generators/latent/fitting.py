@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 
@@ -31,17 +31,24 @@ class Fitted(NamedTuple):
     errors: dict[str, float]
 
 
-class Trainable(Protocol):
-    """What a family says of itself; see :class:`generators.latent.base.LatentGenerator`."""
+class Trainable:
+    """What a family adds to be trained."""
 
-    name: str
+    name: ClassVar[str]
 
-    def network_of(self, space: Space, vectors: Tensor) -> Family:
+    @classmethod
+    def network_of(cls, space: Space, vectors: Tensor) -> Family:
         """Make the untrained network."""
-        ...
+        raise NotImplementedError
 
+    @classmethod
+    def usual_recipe(cls) -> Recipe:
+        """How it is trained unless told otherwise."""
+        raise NotImplementedError
+
+    @classmethod
     def train(
-        self,
+        cls,
         network: Family,
         training: Shown,
         held_out: Shown,
@@ -51,11 +58,11 @@ class Trainable(Protocol):
         on_epoch: Callable[[Epoch], None] | None,
     ) -> Fitted:
         """Train the network in place."""
-        ...
+        raise NotImplementedError
 
 
 def fit_family(
-    family: Trainable,
+    family: type[Trainable],
     data: Dataset,
     properties: Sequence[str],
     *,

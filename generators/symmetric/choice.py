@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy.special import log_ndtr, logsumexp
 
+from generators.crystals.symmetry import CRYSTAL_SYSTEMS, crystal_system
 from generators.symmetric.arena import look
 from generators.symmetric.assignments import Row
-from generators.symmetric.correction import Correction, crystal_system
+from generators.symmetric.correction import Correction
 from generators.symmetric.forecast import LOGARITHMIC
 from generators.symmetric.skeletons import Skeleton
 
@@ -149,11 +150,12 @@ class _Taught:
             return None
         rows, lessons = [rows[i] for i in fit], tuple(lessons[i] for i in fit)
         outlook = look(model, rows)
+        above_hull = arena.hull.above(rows, outlook.mean)
         places = _Places.of(arena)
         taught = cls(
             lessons,
-            places.features(model, rows, outlook, above := arena.hull.above(rows, outlook.mean)),
-            above,
+            places.features(model, rows, outlook, above_hull),
+            above_hull,
             outlook.mean,
             places.features(model, arena.rows, arena.outlook, arena.above_hull),
         )
@@ -192,9 +194,9 @@ class _Places:
         self, model: Model, rows: tuple[Row, ...] | list[Row], outlook: Forecast, above_hull: Floats
     ) -> Floats:
         """Describe rows: embedding, composition, size, crystal system, how usual the skeleton is, the forecast."""
-        amounts = np.array([[row.amounts.get(e, 0) for e in self.elements] for row in rows], dtype=float)
+        amounts = np.array([[held.get(e, 0) for e in self.elements] for held in (row.amounts for row in rows)], float)
         fractions = amounts / amounts.sum(axis=1, keepdims=True)
-        systems = np.eye(7)[[crystal_system(row.skeleton.number) for row in rows]]
+        systems = [[crystal_system(row.skeleton.number) == name for name, _ in CRYSTAL_SYSTEMS] for row in rows]
         usual = [model.log_skeletons.get(row.skeleton, UNUSUAL) for row in rows]
         unseen = [row.skeleton not in model.skeletons for row in rows]
         column = model.energy_column
@@ -206,7 +208,7 @@ class _Places:
                 (outlook.embedding - self.centre) @ self.axes,
                 COMPOSITION_SCALE * fractions,
                 np.log(amounts.sum(axis=1, keepdims=True)),
-                systems,
+                np.array(systems, dtype=float),
                 np.array(unseen, dtype=float)[:, None],
                 PRIOR_SCALE * np.array(usual)[:, None],
                 FORECAST_SCALE * np.nan_to_num(forecast),
@@ -264,29 +266,63 @@ def target_log_probability(outlook: Outlook, properties: Mapping[str, Bounds]) -
 
 
 def weights(model: Model, arena: Arena, memory: Memory, condition: Condition, wishes: Wishes) -> Floats:
-    """Log weights of the rows, not normalised, shape (n,); -inf for what is never proposed.
+    """Log weights of the rows, not normalised, shape (n,); see :meth:`Choices.mixed`."""
+    return Choices(model, arena, memory.lessons, condition, wishes).mixed(memory.steps)
 
-    Each update moved the choice by its step towards the one with all lessons that there were then. Rows that were
-    proposed before are never proposed again, known ones hardly ever.
+
+class Choices:
+    """The choices that lessons ask for, update by update; each is computed once, when it is first needed.
+
+    Parameters
+    ----------
+    model : Model
+    arena : Arena
+    lessons : tuple of Lesson
+    condition : Condition
+    wishes : Wishes
     """
-    own = _log_weights(outlook_of(model, arena, ()), arena, condition, wishes)
-    whole = [k for k, step in enumerate(memory.steps) if step == 1]  # what was before a whole step no longer counts
-    for number in range(whole[-1] if whole else 0, len(memory.steps)):
-        step = memory.steps[number]
-        lessons = tuple(one for one in memory.lessons if one.update <= number)
-        if step == 0 or not lessons:
-            continue
-        taught = _log_weights(outlook_of(model, arena, lessons), arena, condition, wishes)
-        finite = np.isfinite(own) & np.isfinite(taught)
-        mixed = np.full(len(own), -np.inf)
-        mixed[finite] = (1 - step) * own[finite] + step * taught[finite]
-        own = mixed
-    own = np.where(np.isnan(arena.outlook.mean).any(axis=1), -np.inf, own)
-    own = own + np.where(arena.known, math.log(KNOWN_FACTOR), 0.0)
-    tried = [arena.position[one.row] for one in memory.lessons if one.row in arena.position]
-    if len(tried) < np.isfinite(own).sum():
-        own[tried] = -np.inf
-    return own
+
+    def __init__(
+        self, model: Model, arena: Arena, lessons: tuple[Lesson, ...], condition: Condition, wishes: Wishes
+    ) -> None:
+        self._model, self._arena, self._lessons = model, arena, lessons
+        self._condition, self._wishes = condition, wishes
+        self._found: dict[int, Floats] = {}
+
+    def mixed(self, steps: tuple[float, ...]) -> Floats:
+        """Log weights of the rows, not normalised, shape (n,); -inf for what is never proposed.
+
+        Each update moved the choice by its step towards the one with all lessons that there were then. Rows that were
+        proposed before are never proposed again, known ones hardly ever.
+        """
+        arena = self._arena
+        own = self._after(-1)
+        whole = [k for k, step in enumerate(steps) if step == 1]  # what was before a whole step no longer counts
+        for number in range(whole[-1] if whole else 0, len(steps)):
+            step = steps[number]
+            if step == 0 or not self._until(number):
+                continue
+            taught = self._after(number)
+            finite = np.isfinite(own) & np.isfinite(taught)
+            mixed = np.full(len(own), -np.inf)
+            mixed[finite] = (1 - step) * own[finite] + step * taught[finite]
+            own = mixed
+        own = np.where(np.isnan(arena.outlook.mean).any(axis=1), -np.inf, own)
+        own = own + np.where(arena.known, math.log(KNOWN_FACTOR), 0.0)
+        tried = [arena.position[one.row] for one in self._lessons if one.row in arena.position]
+        if len(tried) < np.isfinite(own).sum():
+            own[tried] = -np.inf
+        return own
+
+    def _until(self, number: int) -> tuple[Lesson, ...]:
+        return tuple(one for one in self._lessons if one.update <= number)
+
+    def _after(self, number: int) -> Floats:
+        """Log weights with the lessons up to an update; -1 for none."""
+        if number not in self._found:
+            outlook = outlook_of(self._model, self._arena, self._until(number))
+            self._found[number] = _log_weights(outlook, self._arena, self._condition, self._wishes)
+        return self._found[number]
 
 
 def _log_weights(outlook: Outlook, arena: Arena, condition: Condition, wishes: Wishes) -> Floats:

@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 LENGTHS = (1.0, 2.0, 4.0, 8.0)
+"""As :func:`generators.surrogate.correlation` measures them."""
 AMPLITUDES = (0.5, 1.0, 2.0)
+"""Of the local term, in units of the scale."""
 NOISES = (0.25, 0.5, 0.8)
-"""Of the scale: scatter that no feature explains, above all that of the drawn geometry."""
+"""In units of the scale: scatter that no feature explains, above all that of the drawn geometry."""
 SLOPE_STD = 0.5
 """Standard deviation of the slope's deviation from one."""
 MOST = 1000
@@ -92,14 +94,3 @@ class Correction:
         lower, _ = factor = cho_factor(self._noisy(), lower=True)
         fit = -0.5 * float(self.residual @ cho_solve(factor, self.residual))
         return fit - float(np.log(np.diag(lower)).sum())
-
-
-def crystal_system(number: int) -> int:
-    """Give the crystal system of a space group: 0 triclinic, 1 monoclinic, ... 6 cubic.
-
-    Examples
-    --------
-    >>> [crystal_system(n) for n in (1, 2, 3, 15, 16, 75, 142, 143, 168, 194, 195, 230)]
-    [0, 0, 1, 1, 2, 3, 3, 4, 5, 5, 6, 6]
-    """
-    return int(np.searchsorted((2, 15, 74, 142, 167, 194), number))

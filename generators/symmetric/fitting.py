@@ -59,17 +59,11 @@ class Recipes:
         self, epochs: int | None, batch_size: int | None, learning_rate: float | None, seed: int
     ) -> Recipes:
         """Change what is given; the letters' own recipe keeps its epochs."""
-
-        def changed(recipe: Recipe, *, keep_epochs: bool = False) -> Recipe:
-            return replace(
-                recipe,
-                epochs=recipe.epochs if epochs is None or keep_epochs else epochs,
-                batch_size=batch_size or recipe.batch_size,
-                learning_rate=learning_rate or recipe.learning_rate,
-                seed=seed,
-            )
-
-        return Recipes(changed(self.letters, keep_epochs=True), changed(self.geometry), changed(self.forecast))
+        return Recipes(
+            self.letters.changed(None, batch_size, learning_rate, seed),
+            self.geometry.changed(epochs, batch_size, learning_rate, seed),
+            self.forecast.changed(epochs, batch_size, learning_rate, seed),
+        )
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from generators.symmetric.choice import probabilities, weights
+from generators.symmetric.choice import Choices, probabilities
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -129,12 +129,13 @@ def settle(
     """
     # the choice before, without what was tried since: what is left if the update is refused
     kept = replace(new, steps=(*old.steps, 0.0))
-    was = probabilities(weights(model, arena, kept, condition, wishes))
+    choices = Choices(model, arena, new.lessons, condition, wishes)
+    was = probabilities(choices.mixed(kept.steps))
     before = spread_of(was, arena)
     why = ""
     for step in STEPS:
         memory = replace(new, steps=(*old.steps, step))
-        now = probabilities(weights(model, arena, memory, condition, wishes))
+        now = probabilities(choices.mixed(memory.steps))
         after, moved = spread_of(now, arena), divergence(now, was)
         lost = _lost(before, after)
         if moved <= MAX_DIVERGENCE_NATS and not lost:

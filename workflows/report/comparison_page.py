@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from generators.crystals.symmetry import CRYSTAL_SYSTEMS
 from workflows.records import now
 from workflows.report import words
 from workflows.report.comparison_plots import (
-    CRYSTAL_SYSTEMS,
     classes,
     crystal_systems,
     scatter,

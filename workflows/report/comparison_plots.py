@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from generators.crystals.symmetry import CRYSTAL_SYSTEMS, crystal_system
 from workflows.report.svg import Frame, Svg, ticks
 from workflows.report.words import number
 
@@ -13,16 +14,6 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 LEFT, WIDTH, STEP = 150.0, 1000.0, 26.0
-CRYSTAL_SYSTEMS = (
-    ("triclinic", 2),
-    ("monoclinic", 15),
-    ("orthorhombic", 74),
-    ("tetragonal", 142),
-    ("trigonal", 167),
-    ("hexagonal", 194),
-    ("cubic", 230),
-)
-"""Name and last space group of each crystal system."""
 
 
 def share_panel(rows: Sequence[Mapping[str, Any]], key: str, title: str) -> Markup:
@@ -136,7 +127,7 @@ def crystal_systems(rows: Sequence[Mapping[str, Any]]) -> Markup | None:
         svg.text(left - 10, y + 19, shortened(row["label"], 21), "end", "tick strong")
         counts = {name: 0 for name, _ in CRYSTAL_SYSTEMS}
         for group, count in row["spacegroups"].items():
-            counts[system_of(int(group))] += count
+            counts[crystal_system(int(group))] += count
         total, done = sum(counts.values()), 0
         for j, (name, _) in enumerate(CRYSTAL_SYSTEMS):
             if counts[name]:
@@ -148,17 +139,6 @@ def crystal_systems(rows: Sequence[Mapping[str, Any]]) -> Markup | None:
                 done += counts[name]
         svg.text(WIDTH - 2, y + 19, f"n = {total}", "end", "tick")
     return svg.markup()
-
-
-def system_of(spacegroup: int) -> str:
-    """Name the crystal system of a space group.
-
-    Examples
-    --------
-    >>> system_of(225), system_of(1), system_of(194)
-    ('cubic', 'triclinic', 'hexagonal')
-    """
-    return next(name for name, last in CRYSTAL_SYSTEMS if spacegroup <= last)
 
 
 def scatter(

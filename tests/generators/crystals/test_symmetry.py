@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from generators.crystals.symmetry import prototype_key, skeleton, spacegroup_symbol, symmetry
+from generators.crystals.symmetry import crystal_system, prototype_key, skeleton, spacegroup_symbol, symmetry
 from generators.data import known_structures, prototypes
 
 
@@ -94,3 +94,10 @@ def test_what_spglib_refuses_is_refused():
     broken = Structure(Lattice.cubic(3), ["Mg", "Mg"], [[0, 0, 0], [0, 0, 1e-9]])
     with pytest.raises(ValueError, match="on top of each other"):
         symmetry(broken)
+
+
+def test_crystal_systems_are_those_of_the_tables():
+    from pymatgen.symmetry.groups import SpaceGroup
+
+    for number in range(1, 231):
+        assert crystal_system(number) == SpaceGroup.from_int_number(number).crystal_system

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generators.symmetric.correction import SLOPE_STD, Correction, crystal_system
+from generators.symmetric.correction import SLOPE_STD, Correction
 
 SCALE = 0.25
 
@@ -78,11 +78,3 @@ def test_the_order_of_lessons_does_not_matter(seed, n):
     other = Correction.fit(SCALE, x[order], f[order], y[order]).predict(new, new_f)
     assert one.mean == pytest.approx(other.mean, abs=1e-8)
     assert one.std == pytest.approx(other.std, abs=1e-8)
-
-
-def test_crystal_systems_are_those_of_the_tables():
-    from pymatgen.symmetry.groups import SpaceGroup
-
-    names = ["triclinic", "monoclinic", "orthorhombic", "tetragonal", "trigonal", "hexagonal", "cubic"]
-    for number in range(1, 231):
-        assert names[crystal_system(number)] == SpaceGroup.from_int_number(number).crystal_system
