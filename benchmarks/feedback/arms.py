@@ -60,8 +60,15 @@ SYSTEMS: dict[str, dict[str, Any]] = {
         },
         "targets": {"bulk_modulus": {"min": 140.0, "unit": "GPa"}},
     },
+    "Ti-Zr-Nb-C-N": {
+        "chemistry": {
+            "allowed": ["Ti", "Zr", "Nb", "C", "N"], "min_elements": 2, "max_elements": 3, "neutrality": "off"
+        },
+        "targets": {"bulk_modulus": {"min": 230.0, "unit": "GPa"}},
+    },
 }  # fmt: skip
-"""Stiff oxynitrides (a handful of polymorphs is all there is to find), oxides, intermetallics; hull cut 0.1 eV/atom."""
+"""Stiff oxynitrides (a handful of polymorphs is all there is to find), oxides, intermetallics, hard carbonitrides. The
+hull cut is 0.1 eV/atom."""
 
 
 def spec_of(system: str, rounds: int, samples: int, budget: int, seed: int) -> CampaignSpec:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from pymatgen.core import Structure
 
-Kind = Literal["known", "exchange", "alloy", "blind", "random"]
+Kind = Literal["known", "exchange", "alloy", "blind", "blind_alloy", "random", "random_alloy"]
 
 MAX_ATOMS = 8
 NOBLE_GASES = frozenset({"He", "Ne", "Ar", "Kr", "Xe", "Rn"})
@@ -57,14 +57,20 @@ class Amounts:
         Substitutions of metals a decoration, without charge balance, times SLOT_FACTORS.
     blind : int
         Substitutions of any elements whose charges can balance, on whatever sites, a decoration, times SLOT_FACTORS.
+    blind_alloy : int
+        Substitutions of any metals, likely or not, a decoration, times SLOT_FACTORS.
     random : int
-        Random symmetric crystals in all.
+        Random symmetric crystals with one or two of the elements that balance charges, in all.
+    random_alloy : int
+        Random symmetric crystals of metals, in all.
     """
 
     exchange: int = 5
-    alloy: int = 1
+    alloy: int = 3
     blind: int = 2
+    blind_alloy: int = 3
     random: int = 450
+    random_alloy: int = 250
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ class Proposal:
     ----------
     label : str
         Unique, says what it is.
-    kind : {"known", "exchange", "alloy", "blind", "random"}
+    kind : {"known", "exchange", "alloy", "blind", "blind_alloy", "random", "random_alloy"}
     structure : pymatgen.core.Structure
         At its expected volume.
     """
@@ -106,6 +112,7 @@ def proposals(amounts: Amounts, seed: int = 0) -> Iterator[Proposal]:
             ("exchange", many * amounts.exchange),
             ("alloy", many * amounts.alloy),
             ("blind", many * amounts.blind),
+            ("blind_alloy", many * amounts.blind_alloy),
         )
         for kind, n in wanted:
             rng = np.random.default_rng(derive_seed(seed, kind, *key))
@@ -114,7 +121,8 @@ def proposals(amounts: Amounts, seed: int = 0) -> Iterator[Proposal]:
                 if label not in seen:
                     seen.add(label)
                     yield Proposal(label, kind, rescaled(decoration.decorated(exchange.new)))
-    yield from _random(amounts.random, seed)
+    yield from _random("random", amounts.random, seed)
+    yield from _random("random_alloy", amounts.random_alloy, seed)
 
 
 def _decorations() -> Iterator[Decoration]:
@@ -133,47 +141,55 @@ def _draw(decoration: Decoration, kind: Kind, n: int, rng: np.random.Generator) 
     metals = [e for e in elements() if Element(e).is_metal]
     cations = [e for e in elements() if e not in ANIONS]
     n_slots = len(decoration.slots)
-    limit = BLIND_CROWDED if kind == "blind" else CROWDED
+    blind, alloy = kind in {"blind", "blind_alloy"}, kind in {"alloy", "blind_alloy"}
+    limit = BLIND_CROWDED if blind else CROWDED
     for _ in range(n):
         fitting: list[tuple[float, Exchange]] = []
         for _ in range(150):
-            if kind == "alloy":
+            if alloy:
                 new = tuple(str(e) for e in rng.choice(metals, n_slots, replace=False))
             else:
                 n_anions = 1 + int(n_slots > 2 and rng.random() < 0.3)
                 chosen = [*rng.choice(ANIONS, n_anions, replace=False), *rng.choice(cations, n_slots - n_anions, False)]
                 new = tuple(str(e) for e in rng.permutation(chosen))
-            if kind != "alloy" and not is_neutral(new, decoration.counts, "strict"):
+            if not alloy and not is_neutral(new, decoration.counts, "strict"):
                 continue
             structure = decoration.decorated(new)
             if crowding(structure) > limit or additive_volume(s.specie.symbol for s in structure) <= 0:
                 continue
             exchange = Exchange(decoration.tag, decoration.label, decoration.slots, new)
             noise = float(rng.gumbel()) * TEMPERATURE
-            fitting.append((0.0 if kind == "blind" else plausibility(exchange, decoration.counts) + noise, exchange))
-            if len(fitting) >= (1 if kind == "blind" else 6):
+            fitting.append((0.0 if blind else plausibility(exchange, decoration.counts) + noise, exchange))
+            if len(fitting) >= (1 if blind else 6):
                 break
         if fitting:
             yield max(fitting, key=lambda one: (one[0], one[1].key))[1]
 
 
-def _random(n: int, seed: int) -> Iterator[Proposal]:
-    rng = np.random.default_rng(derive_seed(seed, "random"))
-    metals = [e for e in elements() if Element(e).is_metal]
+def _random(kind: Kind, n: int, seed: int) -> Iterator[Proposal]:
+    rng = np.random.default_rng(derive_seed(seed, kind))
     made = 0
     while made < n:
-        system = tuple(
-            sorted(
-                {
-                    str(e)
-                    for e in (*rng.choice(metals, 2, replace=False), *rng.choice(ANIONS, 1 + made % 2, replace=False))
-                }
-            )
-        )
-        condition = Condition((system,), min_elements=2, max_elements=4, max_atoms=MAX_ATOMS)
+        condition = _random_condition(kind, made, rng)
         try:
-            sample = next(iter(RandomSymmetric().sample(1, condition, derive_seed(seed, "random", made))))
+            sample = next(iter(RandomSymmetric().sample(1, condition, derive_seed(seed, kind, made))))
         except (ValueError, RuntimeError):  # no neutral composition, or none that fits
             continue
-        yield Proposal(f"random {made:04d}", "random", sample.structure)
+        yield Proposal(f"{kind} {made:04d}", kind, sample.structure)
         made += 1
+
+
+def _random_condition(kind: Kind, number: int, rng: np.random.Generator) -> Condition:
+    metals = [e for e in elements() if Element(e).is_metal]
+    if kind == "random_alloy":
+        chosen = {str(e) for e in rng.choice(metals, 2 + number % 3, replace=False)}
+    else:
+        cations = rng.choice(metals, 2, replace=False)
+        chosen = {str(e) for e in (*cations, *rng.choice(ANIONS, 1 + number % 2, replace=False))}
+    return Condition(
+        (tuple(sorted(chosen)),),
+        min_elements=2,
+        max_elements=4,
+        max_atoms=MAX_ATOMS,
+        neutrality="off" if kind == "random_alloy" else "strict",
+    )

@@ -211,7 +211,7 @@ class LatentGenerator(Trainable):
         self._refuse_or_warn(condition)
         key = key_of(condition)
         space = self._model.space
-        fitting = [s for s in sorted(space.skeletons) if s.atoms <= condition.max_atoms]
+        fitting = [s for s, weight in sorted(space.skeletons.items()) if weight > 0 and s.atoms <= condition.max_atoms]
         likely = sorted(fitting, key=lambda s: -space.skeletons[s])
         if not any(choices_of(s, key, space.elements).rows for s in likely):
             raise ValueError(

@@ -10,9 +10,9 @@ import numpy as np
 
 from generators.base import derive_seed
 from generators.crystals.validity import check_structure
-from generators.symmetric.arena import bare_description
 from generators.symmetric.assignments import Row, assignments
 from generators.symmetric.conditions import from_key
+from generators.symmetric.drawing import bare_description
 from generators.symmetric.tables import conventional_volume
 from generators.symmetric.wyckoff import Description, build, free_columns
 from generators.volume import crowding
@@ -45,8 +45,11 @@ class Choices(NamedTuple):
 
 @lru_cache(maxsize=20_000)
 def choices_of(skeleton: Skeleton, condition_key: str, elements: tuple[str, ...]) -> Choices:
-    """List the assignments of a skeleton; see :func:`generators.symmetric.conditions.key_of`."""
-    rows = tuple(assignments(skeleton, from_key(condition_key), LIMIT))
+    """List the assignments of a skeleton; see :func:`generators.symmetric.conditions.key_of`.
+
+    Equal crystals stand there under each of their names: a latent vector means one of them.
+    """
+    rows = tuple(assignments(skeleton, from_key(condition_key), LIMIT, distinct=False))
     place = {symbol: i for i, symbol in enumerate(elements)}
     places = np.array([[place[e] for e in row.elements] for row in rows], dtype=np.int64)
     return Choices(rows, places.reshape(len(rows), len(skeleton.letters)))

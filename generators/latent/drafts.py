@@ -114,7 +114,7 @@ class Draft:
 
 
 def begin(model: Parts, memory: Memory, skeletons: Sequence[Skeleton], condition: Condition, seed: int) -> Draft:
-    """Begin a sample: its targets, and its skeletons by their frequency in training and what verdicts said of them."""
+    """Begin a sample: its targets, and its skeletons by the evidence for them and what verdicts said of them."""
     rng = np.random.default_rng(seed)
     wanted = wanted_values(model.space, condition, rng)
     weights = [model.space.skeletons[s] * memory.skeletons.weight(s.key) for s in skeletons]

@@ -17,10 +17,10 @@ import torch
 from ase.data import atomic_numbers
 
 from generators.crystals.elements import element_features
-from generators.symmetric.arena import bare_description
 from generators.symmetric.assignments import Row, row_of
+from generators.symmetric.drawing import bare_description
 from generators.symmetric.forecast import LOGARITHMIC
-from generators.symmetric.skeletons import Skeleton
+from generators.symmetric.skeletons import Skeleton, gather_evidence
 from generators.symmetric.tables import MAX_ORBITS, tabulate
 from generators.symmetric.wyckoff import SHAPE_SIZE, Description, describe
 
@@ -123,8 +123,9 @@ class Space:
     expansion_scale : tuple of (float, float)
     cut : float
         Coordinate at which the circle is cut open where a model needs a line: where training has fewest.
-    skeletons : mapping of Skeleton to int
-        Training skeletons and how often they occur.
+    skeletons : mapping of Skeleton to float
+        All training skeletons and the evidence for each (:attr:`generators.data.dataset.Entry.evidence`); those
+        without any are trained on, never drawn.
     known_rows : frozenset of str
         Keys of the training crystals.
     """
@@ -136,7 +137,7 @@ class Space:
     shape_scale: tuple[tuple[float, float], ...]
     expansion_scale: tuple[float, float]
     cut: float
-    skeletons: Mapping[Skeleton, int]
+    skeletons: Mapping[Skeleton, float]
     known_rows: frozenset[str]
 
     def to_scale(self, name: str, value: float) -> float:
@@ -198,7 +199,7 @@ class Space:
             "shape_scale": [list(pair) for pair in self.shape_scale],
             "expansion_scale": list(self.expansion_scale),
             "cut": self.cut,
-            "skeletons": {f"{s.number} {' '.join(s.letters)}": n for s, n in sorted(self.skeletons.items())},
+            "skeletons": {f"{s.number} {' '.join(s.letters)}": round(n, 5) for s, n in sorted(self.skeletons.items())},
             "known_rows": sorted(self.known_rows),
         }
 
@@ -208,7 +209,7 @@ class Space:
         skeletons = {}
         for text, count in data["skeletons"].items():
             number, *letters = text.split()
-            skeletons[Skeleton(int(number), tuple(letters))] = int(count)
+            skeletons[Skeleton(int(number), tuple(letters))] = float(count)
         low, high = data["expansion_scale"]
         return cls(
             elements=tuple(data["elements"]),
@@ -259,10 +260,7 @@ def space_of(rows: Rows, properties: Sequence[str]) -> Space:
         shapes.append((float(column.mean()), max(float(column.std()), 0.02)) if len(column) > 1 else (0.0, 1.0))
     expansion = table.expansion.double().numpy()
     counted, edges = np.histogram(table.free[table.is_free].numpy(), bins=BINS, range=(0.0, 1.0))
-    skeletons: dict[Skeleton, int] = {}
-    for _, description in rows:
-        skeleton = row_of(description).skeleton
-        skeletons[skeleton] = skeletons.get(skeleton, 0) + 1
+    evidence = gather_evidence((row_of(description).skeleton, entry.evidence) for entry, description in rows)
     return Space(
         elements=tuple(sorted({orbit.element for _, description in rows for orbit in description.orbits})),
         properties=tuple(properties),
@@ -271,7 +269,7 @@ def space_of(rows: Rows, properties: Sequence[str]) -> Space:
         shape_scale=tuple(shapes),
         expansion_scale=(float(expansion.mean()), max(float(expansion.std()), 0.02)),
         cut=float(edges[int(counted.argmin())] + 0.5 / BINS),
-        skeletons=skeletons,
+        skeletons=evidence,
         known_rows=frozenset(row_of(description).key for _, description in rows),
     )
 

@@ -12,16 +12,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 from ase.data import atomic_numbers
 from scipy.optimize import linprog
 
 from generators.base import derive_seed
 from generators.symmetric.assignments import Row, assignments
+from generators.symmetric.drawing import COOL, Drawn, densities_of, draw_rows
 from generators.symmetric.forecast import pack
-from generators.symmetric.geometry import draw
-from generators.symmetric.tables import conventional_volume, tabulate
-from generators.symmetric.wyckoff import Atoms, Description, Orbit, atoms_of, free_columns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,9 +27,9 @@ if TYPE_CHECKING:
 
     from generators.base import Condition
     from generators.symmetric.forecast import Forecast
-    from generators.symmetric.geometry import Densities
     from generators.symmetric.model import Model
     from generators.symmetric.skeletons import Skeleton
+    from generators.symmetric.wyckoff import Atoms
 
     Floats = NDArray[np.float64]
 
@@ -40,18 +37,11 @@ SEEN_ROWS, UNSEEN_ROWS = 3000, 800
 """Rows of an arena, from skeletons of the training set and from new ones."""
 FEW = 60
 """Most rows of one skeleton to begin with; where few skeletons fit, each may have more."""
-COOL = 0.3
-"""Temperature of the first geometries: near the middle of what the network expects."""
+MAX_EXPANSION = 0.5
+"""Most that a drawn volume is changed by a forecast, in ln V."""
 PESSIMISM = 0.5
 """Standard deviations by which forecast competitors are taken to be less stable than forecast: the lowest of many noisy
 numbers is too low."""
-
-
-class Drawn(NamedTuple):
-    """Geometries of rows: description and atoms, None where the cell or an orbit makes no sense."""
-
-    descriptions: list[Description]
-    atoms: list[Atoms | None]
 
 
 @dataclass(frozen=True)
@@ -152,51 +142,27 @@ def _fill(
     return chosen, np.array(prior), unseen
 
 
-def densities_of(model: Model, rows: Sequence[Row]) -> Densities:
-    """Ask the geometry network about rows."""
-    bare = [bare_description(row) for row in rows]
-    with torch.no_grad():
-        found: Densities = model.geometry(tabulate(bare))
-    return found
+class Judged(NamedTuple):
+    """Drawn geometries at the volumes that are forecast for them, and what is forecast there."""
+
+    drawn: Drawn
+    outlook: Forecast
 
 
-def bare_description(row: Row) -> Description:
-    """Describe a row that has no geometry yet."""
-    number = row.skeleton.number
-    orbits = tuple(
-        Orbit(letter, element, (0.0,) * len(free_columns(number, letter)))
-        for letter, element in zip(row.skeleton.letters, row.elements, strict=True)
-    )
-    return Description(number, orbits, (0.0,) * 5, 0.0)
+def judge(model: Model, rows: Sequence[Row], drawn: Drawn) -> Judged:
+    """Forecast drawn geometries, put them at the volume they are forecast to relax to, and forecast again.
+
+    A cell drawn too small looks stiff and, by chance, stable; at the volume it is expected to have it is what it is.
+    """
+    first = _forecast(model, rows, drawn.atoms)
+    settled = drawn.expanded(np.clip(first.expansion, -MAX_EXPANSION, MAX_EXPANSION))
+    return Judged(settled, _forecast(model, rows, settled.atoms))
 
 
-def draw_rows(densities: Densities, rows: Sequence[Row], rngs: list[np.random.Generator], temperature: float) -> Drawn:
-    """Draw a geometry of each row."""
-    geometry = draw(densities, rngs, temperature)
-    descriptions: list[Description] = []
-    atoms: list[Atoms | None] = []
-    for k, row in enumerate(rows):
-        bare = bare_description(row)
-        orbits = tuple(
-            orbit._replace(free=tuple(float(geometry.free[k, i, c]) for c in free_columns(bare.number, orbit.letter)))
-            for i, orbit in enumerate(bare.orbits)
-        )
-        volume = conventional_volume(bare) * float(np.exp(np.clip(geometry.expansion[k], -1.0, 1.5)))
-        description = Description(bare.number, orbits, tuple(float(x) for x in geometry.shape[k]), volume)
-        descriptions.append(description)
-        try:
-            atoms.append(atoms_of(description))
-        except ValueError:
-            atoms.append(None)
-    return Drawn(descriptions, atoms)
-
-
-def judge(model: Model, rows: Sequence[Row], atoms: Sequence[Atoms | None]) -> Forecast:
-    """Forecast drawn geometries; NaN where there is none."""
+def _forecast(model: Model, rows: Sequence[Row], atoms: Sequence[Atoms | None]) -> Forecast:
+    """Forecast geometries; NaN where there is none."""
     good = [k for k, a in enumerate(atoms) if a is not None]
-    p, width = len(model.properties), model.width
-    mean, std = np.full((len(rows), p), np.nan), np.full((len(rows), p), np.nan)
-    embedding = np.zeros((len(rows), width))
+    found = model.nothing(len(rows))
     if good:
         there = [(rows[k], a) for k in good if (a := atoms[k]) is not None]
         packed = pack(
@@ -204,15 +170,15 @@ def judge(model: Model, rows: Sequence[Row], atoms: Sequence[Atoms | None]) -> F
             [a.lattice for _, a in there],
             [a.places for _, a in there],
         )
-        found = model.forecast(packed)
-        mean[good], std[good], embedding[good] = found.mean, found.std, found.embedding
-    return type(found)(mean, std, embedding) if good else model.nothing(len(rows))
+        for whole, part in zip(found, model.forecast(packed), strict=True):
+            whole[good] = part
+    return found
 
 
 def look(model: Model, rows: Sequence[Row]) -> Forecast:
     """Forecast rows from a first geometry each, the same for the same row."""
     rngs = [np.random.default_rng(derive_seed(0, "look", 0, row.key)) for row in rows]
-    return judge(model, rows, draw_rows(densities_of(model, rows), rows, rngs, COOL).atoms)
+    return judge(model, rows, draw_rows(densities_of(model.geometry, rows), rows, rngs, COOL)).outlook
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,9 @@ def canonical(skeleton: Skeleton) -> tuple[int, tuple[str, ...]]:
     )
 
 
-def assignments(skeleton: Skeleton, condition: Condition, limit: int, seed: int = 0) -> list[Row]:
+def assignments(
+    skeleton: Skeleton, condition: Condition, limit: int, seed: int = 0, *, distinct: bool = True
+) -> list[Row]:
     """List assignments of elements to orbits that keep the condition: system, element count, size, neutrality.
 
     Parameters
@@ -88,11 +90,12 @@ def assignments(skeleton: Skeleton, condition: Condition, limit: int, seed: int 
     limit : int
         Most rows given; more are thinned out at random, always in the same way.
     seed : int
+    distinct : bool
+        Give equal crystals, whose letters another setting of the space group calls differently, once.
 
     Returns
     -------
     list of Row
-        Equal crystals once.
     """
     if skeleton.atoms > condition.max_atoms:
         return []
@@ -100,15 +103,35 @@ def assignments(skeleton: Skeleton, condition: Condition, limit: int, seed: int 
     elements = sorted({e for members in allowed for e in members})
     rng = np.random.default_rng(derive_seed(seed, skeleton.key, *elements))
     chosen = _candidates(len(elements), len(skeleton.letters), rng)
-    keep = _fitting(chosen, skeleton.counts, elements, allowed, condition.neutrality)
-    found: dict[str, Row] = {}
-    for indices in chosen[keep]:
-        row = Row(skeleton, tuple(elements[i] for i in indices))
-        found.setdefault(row.key, row)
-    rows = [found[key] for key in sorted(found)]
-    if len(rows) > limit:
-        rows = [rows[i] for i in sorted(rng.choice(len(rows), limit, replace=False))]
-    return rows
+    chosen = chosen[_fitting(chosen, skeleton.counts, elements, allowed, condition.neutrality)]
+    if distinct:
+        chosen = chosen[_distinct(chosen, skeleton, len(elements))]
+    if len(chosen) > limit:
+        chosen = chosen[np.sort(rng.choice(len(chosen), limit, replace=False))]
+    return [Row(skeleton, tuple(elements[i] for i in indices)) for indices in chosen]
+
+
+def _distinct(chosen: Ints, skeleton: Skeleton, n_elements: int) -> Ints:
+    """Give one of the rows that are the same crystal, as their keys would be: first ones of equal smallest numbers.
+
+    Only settings of the space group that give the same letters again can make two assignments equal; a row's number in
+    one has its elements as digits, those of one letter sorted.
+    """
+    if not len(chosen):
+        return np.zeros(0, dtype=np.int64)
+    letters = skeleton.letters
+    places = n_elements ** np.arange(len(letters), dtype=np.int64)[::-1]
+    smallest: Ints | None = None
+    for table in relabellings(skeleton.number):
+        moved = [table[letter] for letter in letters]
+        if sorted(moved) != sorted(letters):
+            continue
+        columns = [[i for i, m in enumerate(moved) if m == letter] for letter in sorted(set(moved))]
+        digits = np.hstack([np.sort(chosen[:, same], axis=1) for same in columns])
+        number = digits @ places
+        smallest = number if smallest is None else np.minimum(smallest, number)
+    _, first = np.unique(chosen @ places if smallest is None else smallest, return_index=True)
+    return np.sort(first)
 
 
 def _fitting(

@@ -40,8 +40,6 @@ HULL_STD_EV_PER_ATOM = 0.05
 """Uncertainty of the forecast hull itself."""
 KNOWN_FACTOR = 0.01
 """Weight of a row that is a training crystal or was met as a known one: it can't be novel."""
-SKELETON_POWER = 0.5
-"""Power of the skeletons' probability: the training set's frequencies say what was built, not what is good."""
 RESIDUAL_STD_EV_PER_ATOM, RESIDUAL_STD_LOG = 0.25, 0.3
 """How far off forecasts of the distance to the hull and of logarithmic properties are taken to be."""
 CROWD_POWER = 0.7
@@ -84,7 +82,7 @@ class Wishes:
         Whether property targets weigh on the choice of rows, or only choose among k rows drawn without, or not at all.
     """
 
-    sharpness: float = 4.0
+    sharpness: float = 6.0
     targeting: str = "conditioning"
 
 
@@ -326,7 +324,7 @@ class Choices:
 
 
 def _log_weights(outlook: Outlook, arena: Arena, condition: Condition, wishes: Wishes) -> Floats:
-    own = SKELETON_POWER * arena.prior + wishes.sharpness * hit_log_probability(outlook, condition, wishes.targeting)
+    own = arena.prior + wishes.sharpness * hit_log_probability(outlook, condition, wishes.targeting)
     crowd = np.full(int(arena.composition.max()) + 1, -np.inf)
     np.logaddexp.at(crowd, arena.composition, own)
     taken_off = CROWD_POWER * crowd[arena.composition]

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from pymatgen.core import Structure
 
 from generators.base import derive_seed
 from generators.learning import Curves, Recipe, train
+from generators.symmetric.arena import judge
 from generators.symmetric.assignments import row_of
-from generators.symmetric.forecast import LOGARITHMIC, ForecastNetwork, Packed, Scale, pack_structures
+from generators.symmetric.examples import Examples, Looker, scaled
+from generators.symmetric.forecast import ForecastNetwork, Packed, Scale
 from generators.symmetric.geometry import GeometryNetwork, negative_log_likelihood
 from generators.symmetric.model import ENERGY, Model, weigh_skeletons
-from generators.symmetric.skeletons import LetterNetwork, Steps, steps_of
+from generators.symmetric.skeletons import LetterNetwork, Skeleton, Steps, gather_evidence, steps_of
 from generators.symmetric.tables import MAX_ORBITS, tabulate
 from generators.symmetric.wyckoff import Description, describe
 
@@ -31,10 +32,8 @@ if TYPE_CHECKING:
 
 MEMBERS = 3
 """Forecast networks in the ensemble."""
-LOOKS = 4
-"""Disturbed copies of each crystal that forecasts are trained on."""
-STRAIN, RATTLE = 0.06, 0.02
-"""Standard deviations of the disturbance: ln of the volume, and fractions of the cell."""
+DISTURBED, DRAWN = 3, 3
+"""Copies of each crystal that forecasts are trained on: disturbed ones, and drawn by the geometry network."""
 HUBER = 1.0
 
 
@@ -123,8 +122,8 @@ def fit_model(
     geometry, curves["geometry"] = _fit_geometry(training, validation, recipes.geometry, part("geometry"))
     scale, ranges = _scale(training, properties)
     networks = []
-    held_out = disturbed(validation, properties, scale, seed, looks=1)
-    shown = disturbed(training, properties, scale, seed, looks=LOOKS)
+    looked = Looker(geometry, tuple(properties), scale, seed)
+    held_out, shown = looked.examples(validation, 1, 1), looked.examples(training, DISTURBED, DRAWN)
     for member in range(MEMBERS):
         recipe = replace(recipes.forecast, seed=derive_seed(seed, "member", member) % 2**20)
         torch.manual_seed(recipe.seed)
@@ -133,7 +132,8 @@ def fit_model(
         networks.append(network)
     for network in (letters, geometry, *networks):
         network.requires_grad_(requires_grad=False)
-    counts = _skeleton_counts(training)
+    evidence = evidence_of(training)
+    skeletons = {skeleton: weight for skeleton, weight in evidence.items() if weight > 0}
     bare = Model(
         letters=letters,
         geometry=geometry,
@@ -142,14 +142,14 @@ def fit_model(
         scale=scale,
         calibration=((0.0, 1.0),) * len(properties),
         ranges=ranges,
-        skeletons=counts,
-        log_skeletons=weigh_skeletons(letters, counts),
+        skeletons=skeletons,
+        log_skeletons=weigh_skeletons(letters, skeletons, evidence),
         known_rows=frozenset(row_of(d).key for _, d in (*training, *validation)),
         training_energies=_lowest([e for e, _ in training]),
         elements=splits.training.elements(),
         fingerprint="",
     )
-    calibration, errors = _calibrate(bare, held_out)
+    calibration, errors = _calibrate(bare, validation, looked)
     sizes = {"training": len(training), "validation": len(validation), "test": len(splits.test)}
     return Trained(replace(bare, calibration=calibration), curves, sizes, errors)
 
@@ -170,12 +170,9 @@ def rows_of(dataset: Dataset) -> Rows:
     return rows
 
 
-def _skeleton_counts(rows: Rows) -> dict[Any, int]:
-    counts: dict[Any, int] = {}
-    for _, description in rows:
-        skeleton = row_of(description).skeleton
-        counts[skeleton] = counts.get(skeleton, 0) + 1
-    return counts
+def evidence_of(rows: Rows) -> dict[Skeleton, float]:
+    """Gather the evidence for the skeletons of crystals."""
+    return gather_evidence((row_of(description).skeleton, entry.evidence) for entry, description in rows)
 
 
 def _lowest(entries: Sequence[Entry]) -> tuple[tuple[dict[str, int], float], ...]:
@@ -194,8 +191,7 @@ def _lowest(entries: Sequence[Entry]) -> tuple[tuple[dict[str, int], float], ...
 
 def _fit_letters(training: Rows, validation: Rows, recipe: Recipe, options: dict[str, Any]) -> tuple[Any, Curves]:
     largest = max(sum(d.counts) for _, d in (*training, *validation))
-    steps = steps_of([row_of(d).skeleton for _, d in training], largest)
-    held_out = steps_of([row_of(d).skeleton for _, d in validation], largest)
+    steps, held_out = (steps_of(evidence_of(rows), largest) for rows in (training, validation))
     network = LetterNetwork()
 
     def loss_of(part: Steps) -> Tensor:
@@ -224,15 +220,6 @@ def _fit_geometry(training: Rows, validation: Rows, recipe: Recipe, options: dic
     return network, train(network, loss, validate, len(training), recipe, **options)
 
 
-@dataclass(frozen=True)
-class _Shown:
-    """Disturbed crystals with standardised properties, NaN where there is none."""
-
-    packed: Packed
-    targets: Tensor
-    looks: int
-
-
 def _scale(training: Rows, properties: Sequence[str]) -> tuple[Scale, dict[str, tuple[float, float]]]:
     centres, spreads, ranges = [], [], {}
     for name in properties:
@@ -240,40 +227,14 @@ def _scale(training: Rows, properties: Sequence[str]) -> tuple[Scale, dict[str, 
         if len(values) < 2:
             raise ValueError(f"symmetric: {len(values)} training crystals have {name}; at least two are needed")
         ranges[name] = (min(values), max(values))
-        used = [_to_scale(name, value) for value in values]
+        used = [scaled(name, value) for value in values]
         centres.append(float(np.mean(used)))
         spreads.append(max(float(np.std(used)), 1e-6))
     return Scale(tuple(centres), tuple(spreads)), ranges
 
 
-def _to_scale(name: str, value: float) -> float:
-    return math.log(max(value, 1e-3)) if name in LOGARITHMIC else value
-
-
-def disturbed(rows: Rows, properties: Sequence[str], scale: Scale, seed: int, looks: int) -> _Shown:
-    """Disturb each crystal a few times: proposals are a little wrong, too."""
-    structures, targets = [], []
-    for look in range(looks):
-        for entry, _ in rows:
-            rng = np.random.default_rng(derive_seed(seed, "disturbed", look, entry.label))
-            structure = entry.structure
-            matrix = structure.lattice.matrix * math.exp(STRAIN * rng.standard_normal() / 3)
-            places = structure.frac_coords + RATTLE * rng.standard_normal((len(structure), 3)) * (
-                look > 0 or looks == 1
-            )
-            structures.append(Structure(matrix, structure.species, places))
-            targets.append(
-                [
-                    (_to_scale(name, entry.properties[name]) - c) / s if name in entry.properties else math.nan
-                    for name, c, s in zip(properties, scale.centre, scale.spread, strict=True)
-                ]
-            )
-    size = max(len(s) for s in structures)
-    return _Shown(pack_structures(structures, size), torch.tensor(targets, dtype=torch.float32), looks)
-
-
 def _fit_forecast(
-    network: ForecastNetwork, shown: _Shown, held_out: _Shown, recipe: Recipe, options: dict[str, Any]
+    network: ForecastNetwork, shown: Examples, held_out: Examples, recipe: Recipe, options: dict[str, Any]
 ) -> Curves:
     n = len(shown.targets) // shown.looks
 
@@ -290,18 +251,20 @@ def _fit_forecast(
     return train(network, loss, lambda: float(loss_of(held_out.packed, held_out.targets)), n, recipe, **options)
 
 
-def _calibrate(model: Model, held_out: _Shown) -> tuple[tuple[tuple[float, float], ...], dict[str, float]]:
-    """Fit floor and factor of each property's spread to the errors on prototypes that were held out.
+def _calibrate(
+    model: Model, held_out: Rows, looked: Looker
+) -> tuple[tuple[tuple[float, float], ...], dict[str, float]]:
+    """Fit floor and factor of each property's spread to the errors on prototypes that were held out, drawn anew.
 
     Least squares of the squared errors on the squared spreads, both non-negative; gross errors are clipped at three
     times the mean, so that a few failures don't make all forecasts vague.
     """
-    found = model.forecast(held_out.packed)
+    found = judge(model, [row_of(d) for _, d in held_out], looked.drawn(held_out, 0)).outlook
     calibration: list[tuple[float, float]] = []
     errors: dict[str, float] = {}
     for k, name in enumerate(model.properties):
-        truth = held_out.targets[:, k].double().numpy() * model.scale.spread[k] + model.scale.centre[k]
-        there = np.isfinite(truth)
+        truth = np.array([scaled(name, entry.properties.get(name, math.nan)) for entry, _ in held_out])
+        there = np.isfinite(truth) & np.isfinite(found.mean[:, k])
         off = np.abs(found.mean[there, k] - truth[there])
         if not there.any():
             calibration.append((model.scale.spread[k], 1.0))

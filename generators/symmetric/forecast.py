@@ -2,8 +2,8 @@
 
 Each is a SchNet (Schütt et al., J. Chem. Phys. 148, 241722 (2018)) with linear filters on radial functions that are
 summed over periodic images first: exact for a linear filter, and one small dense tensor a crystal. The networks see the
-proposed geometry, a little wrong in volume and places as proposals are, and answer with the relaxed crystal's
-properties. Their spread, calibrated on prototypes that none was trained on, is the uncertainty.
+proposed geometry, wrong in volume and places as proposals are, and answer with the relaxed crystal's properties and by
+how much its volume will change. Their spread, calibrated on prototypes that none was trained on, is the uncertainty.
 """
 
 from __future__ import annotations
@@ -161,13 +161,13 @@ class ForecastNetwork(nn.Module):
 
     Parameters
     ----------
-    outputs : int
-        Properties; each is a mean over atoms.
+    properties : int
+        Each is a mean over atoms, as is the expansion, which comes last.
     """
 
     features: Tensor
 
-    def __init__(self, outputs: int) -> None:
+    def __init__(self, properties: int) -> None:
         super().__init__()
         features = torch.from_numpy(np.array(element_features()))
         self.register_buffer("features", features, persistent=False)
@@ -180,7 +180,7 @@ class ForecastNetwork(nn.Module):
             nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.SiLU(), nn.Linear(WIDTH, WIDTH)) for _ in range(LAYERS)
         )
         self.norms = nn.ModuleList(nn.LayerNorm(WIDTH) for _ in range(LAYERS))
-        self.head = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.SiLU(), nn.Linear(WIDTH, outputs))
+        self.head = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.SiLU(), nn.Linear(WIDTH, properties + 1))
         nn.init.normal_(self.own.weight, std=0.1)
 
     def embedding(self, packed: Packed) -> Tensor:
@@ -189,7 +189,7 @@ class ForecastNetwork(nn.Module):
         return hidden.sum(dim=1) / present.sum(dim=1)
 
     def forward(self, packed: Packed) -> Tensor:
-        """Standardised properties, shape (n, outputs)."""
+        """Standardised properties and expansion, shape (n, properties + 1)."""
         hidden, present = self._hidden(packed)
         return (self.head(hidden) * present).sum(dim=1) / present.sum(dim=1)
 
@@ -219,15 +219,22 @@ class Forecast(NamedTuple):
         In the units of the properties (logarithms where :data:`LOGARITHMIC`).
     embedding : ndarray, shape (n, WIDTH)
         Of the first network.
+    expansion : ndarray, shape (n,)
+        ln of the relaxed volume over the proposed one.
     """
 
     mean: Floats
     std: Floats
     embedding: Floats
+    expansion: Floats
 
 
 LOGARITHMIC = frozenset({"bulk_modulus"})
 """Properties that are positive and scatter by factors: predicted as natural logarithms."""
+
+
+EXPANSION_SCALE = 0.2
+"""Unit of the networks' last output, the change of ln V."""
 
 
 def forecast(
@@ -249,7 +256,9 @@ def forecast(
             part = Packed(*(t[start : start + 8 * CHUNK] for t in packed))
             means.append(torch.stack([network(part) for network in networks]).double().numpy())
             embeddings.append(networks[0].embedding(part).double().numpy())
-    answers = np.concatenate(means, axis=1) * np.array(scale.spread) + np.array(scale.centre)
+    outputs = np.concatenate(means, axis=1)
+    answers = outputs[..., :-1] * np.array(scale.spread) + np.array(scale.centre)
     floor, factor = np.array(calibration).T
     std = np.sqrt(floor**2 + (factor * answers.std(axis=0, ddof=1 if len(networks) > 1 else 0)) ** 2)
-    return Forecast(answers.mean(axis=0), std, np.concatenate(embeddings))
+    expansion = EXPANSION_SCALE * outputs[..., -1].mean(axis=0)
+    return Forecast(answers.mean(axis=0), std, np.concatenate(embeddings), expansion)

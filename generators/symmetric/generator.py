@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from generators.data.dataset import SplitBy
     from generators.learning import Epoch
 
-FORMAT = 1
+FORMAT = 2
 BLOCK = 32
 """Samples made together, fixed by index: a resumed stream makes the same blocks."""
 TARGETINGS = ("conditioning", "best_of_k", "off")
@@ -74,8 +74,8 @@ class Symmetric:
     def __init__(
         self,
         checkpoint: str | None = None,
-        unseen: float = 0.15,
-        sharpness: float = 4.0,
+        unseen: float = 0.1,
+        sharpness: float = 6.0,
         targeting: str = "conditioning",
         k: int = 8,
     ) -> None:
@@ -105,7 +105,7 @@ class Symmetric:
     def blank(cls, **options: Any) -> Self:
         """Make one without a trained model, to be fitted."""
         made = cls.__new__(cls)
-        defaults = {"checkpoint": None, "unseen": 0.15, "sharpness": 4.0, "targeting": "conditioning", "k": 8}
+        defaults = {"checkpoint": None, "unseen": 0.1, "sharpness": 6.0, "targeting": "conditioning", "k": 8}
         made._set_options(**{**defaults, **options})  # noqa: SLF001 - our own class
         made._state, made._tensors, made._model = {}, {}, None  # noqa: SLF001
         made._memory, made.last_update = Memory(), None  # noqa: SLF001

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from generators.symmetric.forecast import WIDTH, Forecast, ForecastNetwork, Pack
 from generators.symmetric.skeletons import LetterNetwork, Skeleton, draw_letters, group_shares, log_probability
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from generators.symmetric.geometry import GeometryNetwork
 
@@ -34,14 +35,16 @@ class Model:
     letters : LetterNetwork
     geometry : GeometryNetwork
     networks : tuple of ForecastNetwork
+        Of the properties and, last, the expansion.
     properties : tuple of str
         What the forecast networks predict, in order.
     scale : Scale
     calibration : tuple of (float, float)
     ranges : mapping of str to (float, float)
         Smallest and largest value of each property in training.
-    skeletons : mapping of Skeleton to int
-        Training skeletons and how often they occur.
+    skeletons : mapping of Skeleton to float
+        Training skeletons that nature is known to build, and the evidence for each
+        (:attr:`generators.data.dataset.Entry.evidence`).
     log_skeletons : mapping of Skeleton to float
         Log probability of these and of new ones, see :func:`weigh_skeletons`.
     known_rows : frozenset of str
@@ -61,7 +64,7 @@ class Model:
     scale: Scale
     calibration: tuple[tuple[float, float], ...]
     ranges: Mapping[str, tuple[float, float]]
-    skeletons: Mapping[Skeleton, int]
+    skeletons: Mapping[Skeleton, float]
     log_skeletons: Mapping[Skeleton, float]
     known_rows: frozenset[str]
     training_energies: tuple[tuple[dict[str, int], float], ...]
@@ -87,7 +90,7 @@ class Model:
     def nothing(self, n: int) -> Forecast:
         """Forecast of n rows that have no geometry."""
         none = np.full((n, len(self.properties)), np.nan)
-        return Forecast(none, none.copy(), np.zeros((n, self.width)))
+        return Forecast(none, none.copy(), np.zeros((n, self.width)), np.full(n, np.nan))
 
     def seen_skeletons(self, max_atoms: int) -> list[Skeleton]:
         """Training skeletons of at most so many atoms, sorted."""
@@ -98,14 +101,24 @@ class Model:
         return sorted(s for s in self.log_skeletons if s.atoms <= max_atoms and s not in self.skeletons)
 
 
-def weigh_skeletons(letters: LetterNetwork, skeletons: Mapping[Skeleton, int]) -> dict[Skeleton, float]:
-    """Log probabilities of the training skeletons and of new ones that the letter network draws.
+def weigh_skeletons(
+    letters: LetterNetwork, skeletons: Mapping[Skeleton, float], others: Collection[Skeleton] = ()
+) -> dict[Skeleton, float]:
+    """Log probabilities of skeletons with evidence, and of new ones that the letter network draws.
 
-    The probability of a skeleton is its space group's share, smoothed, times that of its letters. Computed once, when a
-    model is trained: sampling only looks it up.
+    A skeleton with evidence has its share of it; a new one its space group's share, smoothed, times the probability of
+    its letters. Computed once, when a model is trained: sampling only looks it up.
+
+    Parameters
+    ----------
+    letters : LetterNetwork
+    skeletons : mapping of Skeleton to float
+        Evidence.
+    others : collection of Skeleton
+        Training skeletons without evidence, which are not new either.
     """
-    shares = group_shares(s for s, n in skeletons.items() for _ in range(n))
-    seen = {canonical(s) for s in skeletons}
+    shares = group_shares(skeletons)
+    seen = {canonical(s) for s in (*skeletons, *others)}
     rng = np.random.default_rng(derive_seed("new skeletons"))
     groups, weights = list(shares), np.sqrt(list(shares.values()))
     new: dict[tuple[int, tuple[str, ...]], Skeleton] = {}
@@ -116,7 +129,7 @@ def weigh_skeletons(letters: LetterNetwork, skeletons: Mapping[Skeleton, int]) -
             new.setdefault(key, skeleton)
         if len(new) == NEW_SKELETONS:
             break
-    return {
-        s: round(float(np.log(shares[s.number])) + log_probability(letters, s, max(LARGEST, s.atoms)), 5)
-        for s in sorted([*skeletons, *new.values()])
-    }
+    total = sum(skeletons.values())
+    logs = {s: math.log(weight / total) for s, weight in skeletons.items()}
+    logs |= {s: float(np.log(shares[s.number])) + log_probability(letters, s, LARGEST) for s in new.values()}
+    return {s: round(logs[s], 5) for s in sorted(logs)}

@@ -9,7 +9,8 @@ import numpy as np
 
 from generators.base import derive_seed
 from generators.crystals.validity import check_structure
-from generators.symmetric.arena import COOL, bare_description, densities_of, draw_rows, judge
+from generators.symmetric.arena import judge
+from generators.symmetric.drawing import COOL, bare_description, densities_of, draw_rows
 from generators.symmetric.tables import conventional_volume
 from generators.symmetric.wyckoff import build
 from generators.volume import crowding
@@ -33,19 +34,18 @@ def realise(model: Model, rows: Sequence[Row], seeds: Sequence[int]) -> list[Str
 
     A row of which none is valid gives the least crowded one; one of which none is even a cell, a cell of right angles.
     """
-    densities = densities_of(model, rows)
+    densities = densities_of(model.geometry, rows)
     best: list[tuple[tuple[int, float], Structure | None]] = [((9, np.inf), None)] * len(rows)
     column = model.energy_column
     for turn in range(PATIENCE * DRAWS):
         if turn >= DRAWS and all(rank[0] == 0 for rank, _ in best):
             break
         rngs = [np.random.default_rng(derive_seed(s, turn)) for s in seeds]
-        drawn = draw_rows(densities, rows, rngs, temperature=1.0 if turn else COOL)
-        energies = judge(model, rows, drawn.atoms).mean
+        drawn, outlook = judge(model, rows, draw_rows(densities, rows, rngs, temperature=1.0 if turn else COOL))
         for k, (description, atoms) in enumerate(zip(drawn.descriptions, drawn.atoms, strict=True)):
             if atoms is None:
                 continue
-            energy = float(energies[k, column]) if column is not None else 0.0
+            energy = float(outlook.mean[k, column]) if column is not None else 0.0
             if best[k][0] <= (0, energy):
                 continue
             structure = build(description)

@@ -1,13 +1,13 @@
 """Skeletons: space group and Wyckoff letters, seen or never seen, with their probability.
 
 Letters come one after the other in alphabetical order, each chosen by a small network from the positions that still fit
-(autoregressive; positions without freedom at most once), until it says stop. Space groups come with the frequency of
-the training set, smoothed.
+(autoregressive; positions without freedom at most once), until it says stop. Space groups come with their share of the
+evidence, smoothed.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,14 +19,14 @@ from generators.symmetric.tables import MAX_ORBITS, SITE_SIZE, SYSTEMS, site_fea
 from generators.symmetric.wyckoff import centring, sites
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from torch import Tensor
 
 STEP_SIZE = 2 * SITE_SIZE + 6 + len(SYSTEMS)
 WIDTH = 64
 SMOOTHING = 0.2
-"""Pseudo-count of every space group that the training set has at all in its lattice system."""
+"""Added to the evidence of every space group that has any."""
 
 
 class Skeleton(NamedTuple):
@@ -54,6 +54,22 @@ class Skeleton(NamedTuple):
 @lru_cache(maxsize=100_000)
 def _counts(number: int, letters: tuple[str, ...]) -> tuple[int, ...]:
     return tuple(sites(number)[x].multiplicity // centring(number) for x in letters)
+
+
+def gather_evidence(crystals: Iterable[tuple[Skeleton, float]]) -> dict[Skeleton, float]:
+    """Sum the evidence for each skeleton; where no crystal is any (all were made to train forecasts), all count alike.
+
+    Parameters
+    ----------
+    crystals : iterable of (Skeleton, float)
+        See :attr:`generators.data.dataset.Entry.evidence`.
+    """
+    found = list(crystals)
+    whole = not any(evidence for _, evidence in found)
+    sums: dict[Skeleton, float] = defaultdict(float)
+    for skeleton, evidence in found:
+        sums[skeleton] += 1.0 if whole else evidence
+    return dict(sums)
 
 
 class LetterNetwork(nn.Module):
@@ -118,13 +134,13 @@ class Steps(NamedTuple):
     weight: Tensor
 
 
-def steps_of(skeletons: Sequence[Skeleton], max_atoms: int) -> Steps:
-    """Turn skeletons into the choices that made them; equal choices once, with their count as weight."""
-    counted: Counter[tuple[int, tuple[str, ...], str | None]] = Counter()
-    for skeleton in skeletons:
+def steps_of(weights: Mapping[Skeleton, float], max_atoms: int) -> Steps:
+    """Turn weighted skeletons into the choices that made them; equal choices once."""
+    counted: dict[tuple[int, tuple[str, ...], str | None], float] = defaultdict(float)
+    for skeleton, weight in weights.items():
         for i in range(len(skeleton.letters) + 1):
             chosen = skeleton.letters[i] if i < len(skeleton.letters) else None
-            counted[skeleton.number, skeleton.letters[:i], chosen] += 1
+            counted[skeleton.number, skeleton.letters[:i], chosen] += weight
     rows = [(key, options_after(key[0], key[1], max_atoms), n) for key, n in sorted(counted.items(), key=str)]
     rows = [(key, options, n) for key, options, n in rows if key[2] in options]
     width = max(len(options) for _, options, _ in rows)
@@ -171,11 +187,13 @@ def draw_letters(network: LetterNetwork, number: int, max_atoms: int, rng: np.ra
         letters.append(chosen)
 
 
-def group_shares(skeletons: Iterable[Skeleton]) -> dict[int, float]:
-    """Share of each space group of the training set, smoothed, so that rare ones are drawn, too."""
-    counts = Counter(s.number for s in skeletons)
-    total = sum(counts.values()) + SMOOTHING * len(counts)
-    return {number: (n + SMOOTHING) / total for number, n in sorted(counts.items())}
+def group_shares(weights: Mapping[Skeleton, float]) -> dict[int, float]:
+    """Share of each space group, smoothed, so that rare ones are drawn, too."""
+    sums: dict[int, float] = defaultdict(float)
+    for skeleton, weight in weights.items():
+        sums[skeleton.number] += weight
+    total = sum(sums.values()) + SMOOTHING * len(sums)
+    return {number: (weight + SMOOTHING) / total for number, weight in sorted(sums.items())}
 
 
 def _scores(

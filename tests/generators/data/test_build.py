@@ -15,7 +15,7 @@ from generators.data.gate import Rejected, sort_of
 from generators.data.labels import Label
 from generators.data.proposals import Amounts, Proposal
 
-AMOUNTS = Amounts(exchange=0, alloy=0, blind=0, random=0)
+AMOUNTS = Amounts(exchange=0, alloy=0, blind=0, blind_alloy=0, random=0, random_alloy=0)
 LIMIT = 3
 
 
@@ -49,7 +49,7 @@ def test_the_file_and_its_card_say_what_was_built(built):
     assert card["crystals"] == len(dataset) > 0
     assert sum(card["rejected"].values()) == len(rejected)
     assert card["options"] == {
-        "amounts": {"exchange": 0, "alloy": 0, "blind": 0, "random": 0},
+        "amounts": dict.fromkeys(["exchange", "alloy", "blind", "blind_alloy", "random", "random_alloy"], 0),
         "seed": 0,
         "model": "chgnet-0.3.0",
         "format": 1,

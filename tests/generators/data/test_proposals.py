@@ -26,10 +26,12 @@ from generators.data.proposals import (
 from generators.exchanges import Decoration, Exchange, plausibility
 from generators.volume import crowding
 
+NONE = Amounts(exchange=0, alloy=0, blind=0, blind_alloy=0, random=0, random_alloy=0)
+
 
 @pytest.fixture(scope="module")
 def first():
-    return list(islice(proposals(Amounts(exchange=0, alloy=0, blind=0, random=0)), 60))
+    return list(islice(proposals(NONE), 60))
 
 
 def test_known_crystals_come_first_and_fit(first):
@@ -74,8 +76,9 @@ def test_substitutions_balance_and_have_room(decoration, kind, limit):
         assert crowding(decoration.decorated(new)) <= limit
 
 
-def test_alloys_are_of_metals(decoration):
-    assert all(Element(symbol).is_metal for new in draw(decoration, "alloy", 4) for symbol in new)
+@pytest.mark.parametrize("kind", ["alloy", "blind_alloy"])
+def test_alloys_are_of_metals(decoration, kind):
+    assert all(Element(symbol).is_metal for new in draw(decoration, kind, 4) for symbol in new)
 
 
 def test_exchanges_are_more_plausible_than_blind_ones(decoration):
@@ -84,6 +87,7 @@ def test_exchanges_are_more_plausible_than_blind_ones(decoration):
         return np.mean([plausibility(exchange, decoration.counts) for exchange in drawn])
 
     assert mean("exchange") > mean("blind") + 0.3
+    assert mean("alloy") > mean("blind_alloy") + 0.3
 
 
 def test_draws_follow_their_seed(decoration):
@@ -91,11 +95,13 @@ def test_draws_follow_their_seed(decoration):
     assert draw(decoration, "exchange", 3) != draw(decoration, "exchange", 3, seed=1)
 
 
-def test_random_crystals_are_new_at_each_number_and_the_same_for_a_seed():
-    made, again = (list(_random(3, seed=5)) for _ in range(2))
-    assert [p.label for p in made] == ["random 0000", "random 0001", "random 0002"]
+@pytest.mark.parametrize(("kind", "metals_only"), [("random", False), ("random_alloy", True)])
+def test_random_crystals_are_new_at_each_number_and_the_same_for_a_seed(kind, metals_only):
+    made, again = (list(_random(kind, 3, seed=5)) for _ in range(2))
+    assert [p.label for p in made] == [f"{kind} {i:04d}" for i in range(3)]
     assert all(a.structure == b.structure for a, b in zip(made, again, strict=True))
     assert len({p.structure.composition.formula for p in made}) == 3
     for proposal in made:
         assert check_structure(proposal.structure, MAX_ATOMS) == []
-        assert any(Element(e.symbol).is_metal for e in proposal.structure.composition)
+        metals = [Element(e.symbol).is_metal for e in proposal.structure.composition]
+        assert all(metals) if metals_only else any(metals) and not all(metals)

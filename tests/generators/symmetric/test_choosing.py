@@ -14,12 +14,14 @@ from generators.base import Condition
 from generators.compositions import is_neutral
 from generators.data import prototypes
 from generators.symmetric.assignments import assignments, canonical, row_key, row_of
+from generators.symmetric.fitting import rows_of
 from generators.symmetric.forecast import ForecastNetwork, pack_structures
 from generators.symmetric.geometry import GeometryNetwork, draw, negative_log_likelihood
 from generators.symmetric.skeletons import (
     LetterNetwork,
     Skeleton,
     draw_letters,
+    gather_evidence,
     log_probability,
     options_after,
     steps_of,
@@ -62,10 +64,26 @@ def test_what_is_drawn_has_the_probability_it_says():
         assert abs(share - expected) < 5 * math.sqrt(expected * (1 - expected) / len(drawn)) + 1e-3
 
 
-def test_steps_hold_each_choice_once_with_its_count():
-    steps = steps_of([Skeleton(225, ("a", "b"))] * 3 + [Skeleton(225, ("a",))], 8)
+def test_steps_hold_each_choice_once_with_its_weight():
+    steps = steps_of({Skeleton(225, ("a", "b")): 3.0, Skeleton(225, ("a",)): 1.0}, 8)
     assert float(steps.weight.sum()) == 3 * 3 + 2
     assert len(steps.chosen) == 4  # a; b and stop after a; stop after a, b
+
+
+def test_skeletons_count_by_the_evidence_for_them():
+    rocksalt, other = Skeleton(225, ("a", "b")), Skeleton(221, ("a", "b"))
+    assert gather_evidence([(rocksalt, 1.0), (other, 0.0), (rocksalt, 0.02)]) == {rocksalt: 1.02, other: 0.0}
+    assert gather_evidence([(rocksalt, 0.0), (other, 0.0), (rocksalt, 0.0)]) == {rocksalt: 2.0, other: 1.0}
+
+
+def test_new_skeletons_are_in_no_training_crystal_with_or_without_evidence(small, corner):
+    everything = {canonical(row_of(d).skeleton) for _, d in rows_of(corner.split("prototype").training)}
+    new = set(small.model.log_skeletons) - set(small.model.skeletons)
+    assert new
+    assert not {canonical(s) for s in new} & everything
+    blind = {e.label for e in corner.entries if e.source.startswith(("blind", "random"))}
+    assert blind
+    assert all(e.evidence == 0 for e in corner.entries if e.label in blind)
 
 
 def test_fixed_positions_come_once():

@@ -42,7 +42,7 @@ def test_no_choice_comes_twice(drawn):
 
 def test_new_skeletons_have_their_share(small, condition):
     new = [s.info["unseen_skeleton"] for s in small.sample(40, condition, seed=1)]
-    assert sum(new) == int(40 * 0.15)
+    assert sum(new) == int(40 * 0.1)
     none = Symmetric.blank(unseen=0.0)
     none._model, none._state, none._tensors = small._model, small._state, small._tensors
     assert not any(s.info["unseen_skeleton"] for s in none.sample(20, condition, seed=1))

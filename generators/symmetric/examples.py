@@ -1,0 +1,133 @@
+"""What forecasts are trained on: crystals as proposals show them, with what their relaxation found.
+
+Half of the copies are the relaxed crystal, disturbed; half are drawn by the geometry network for the crystal's row, as
+a proposal would be, wrong in the ways that proposals are wrong.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from ase.data import atomic_numbers
+
+from generators.base import derive_seed
+from generators.symmetric.assignments import row_of
+from generators.symmetric.drawing import COOL, Drawn, densities_of, draw_rows
+from generators.symmetric.forecast import EXPANSION_SCALE, LOGARITHMIC, Packed, Scale, pack
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from generators.data.dataset import Entry
+    from generators.symmetric.geometry import GeometryNetwork
+    from generators.symmetric.wyckoff import Description
+
+    Floats = NDArray[np.float64]
+    Seen = tuple[NDArray[np.int64], Floats, Floats]
+    """Atomic numbers (m,), lattice (3, 3) in Å, fractional coordinates (m, 3)."""
+
+STRAIN, RATTLE = 0.12, 0.02
+"""Standard deviations of the disturbance: ln of the volume, and fractions of the cell."""
+MAX_EXPANSION = 0.8
+"""Changes of ln V beyond it are learned as this."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Crystals as seen, with standardised properties and expansion, NaN where there is none.
+
+    Parameters
+    ----------
+    packed : Packed
+        Look by look, each of all crystals.
+    targets : Tensor, shape (looks · n, properties + 1)
+    looks : int
+    """
+
+    packed: Packed
+    targets: Tensor
+    looks: int
+
+
+@dataclass(frozen=True)
+class Looker:
+    """Makes copies of crystals; the same copies for the same seed.
+
+    Parameters
+    ----------
+    geometry : GeometryNetwork
+    properties : tuple of str
+    scale : Scale
+        Of the properties.
+    seed : int
+    """
+
+    geometry: GeometryNetwork
+    properties: tuple[str, ...]
+    scale: Scale
+    seed: int
+
+    def examples(self, rows: Sequence[tuple[Entry, Description]], disturbed: int, drawn: int) -> Examples:
+        """Copy each crystal so many times: disturbed, and drawn."""
+        seen: list[Seen] = []
+        targets: list[list[float]] = []
+        for look in range(disturbed + drawn):
+            copies: list[Seen | None] = [None] * len(rows)
+            if look >= disturbed:
+                copies = _seen(self.drawn(rows, look - disturbed), rows)
+            for (entry, _), copy in zip(rows, copies, strict=True):
+                # a row whose drawn cell makes no sense is shown disturbed once more
+                one = self._disturbed(entry, look, rattled=look > 0 or disturbed == 1) if copy is None else copy
+                seen.append(one)
+                targets.append([*self._properties(entry), _expansion(entry, one)])
+        packed = pack([z for z, _, _ in seen], [cell for _, cell, _ in seen], [places for _, _, places in seen])
+        return Examples(packed, torch.tensor(targets, dtype=torch.float32), disturbed + drawn)
+
+    def drawn(self, rows: Sequence[tuple[Entry, Description]], turn: int) -> Drawn:
+        """Draw a geometry for the row of each crystal, near the middle in turn 0."""
+        bare = [row_of(description) for _, description in rows]
+        rngs = [np.random.default_rng(derive_seed(self.seed, "drawn", turn, entry.label)) for entry, _ in rows]
+        return draw_rows(densities_of(self.geometry, bare), bare, rngs, COOL if turn == 0 else 1.0)
+
+    def _disturbed(self, entry: Entry, look: int, *, rattled: bool) -> Seen:
+        rng = np.random.default_rng(derive_seed(self.seed, "disturbed", look, entry.label))
+        structure = entry.structure
+        matrix = structure.lattice.matrix * math.exp(STRAIN * rng.standard_normal() / 3)
+        places = structure.frac_coords + RATTLE * rng.standard_normal((len(structure), 3)) * rattled
+        return np.array([site.specie.Z for site in structure]), matrix, places
+
+    def _properties(self, entry: Entry) -> list[float]:
+        return [
+            (scaled(name, entry.properties.get(name, math.nan)) - centre) / spread
+            for name, centre, spread in zip(self.properties, self.scale.centre, self.scale.spread, strict=True)
+        ]
+
+
+def scaled(name: str, value: float) -> float:
+    """Give a property as it is forecast: logarithms of positive ones that scatter by factors."""
+    return math.log(max(value, 1e-3)) if name in LOGARITHMIC and math.isfinite(value) else value
+
+
+def _seen(drawn: Drawn, rows: Sequence[tuple[Entry, Description]]) -> list[Seen | None]:
+    found: list[Seen | None] = []
+    for atoms, (_, description) in zip(drawn.atoms, rows, strict=True):
+        if atoms is None:
+            found.append(None)
+            continue
+        elements = row_of(description).elements
+        found.append((np.array([atomic_numbers[elements[i]] for i in atoms.orbit]), atoms.lattice, atoms.places))
+    return found
+
+
+def _expansion(entry: Entry, seen: Seen) -> float:
+    numbers, lattice, _ = seen
+    relaxed = entry.structure.volume / len(entry.structure)
+    change = math.log(relaxed * len(numbers) / abs(float(np.linalg.det(lattice))))
+    return min(MAX_EXPANSION, max(-MAX_EXPANSION, change)) / EXPANSION_SCALE
