@@ -60,6 +60,12 @@ SYSTEMS: dict[str, dict[str, Any]] = {
         },
         "targets": {"bulk_modulus": {"min": 140.0, "unit": "GPa"}},
     },
+    "Al-Ni-Cu-Zr window": {
+        "chemistry": {
+            "allowed": ["Al", "Ni", "Cu", "Zr"], "min_elements": 2, "max_elements": 3, "neutrality": "off"
+        },
+        "targets": {"bulk_modulus": {"min": 105.0, "max": 115.0, "unit": "GPa"}},
+    },
     "Ti-Zr-Nb-C-N": {
         "chemistry": {
             "allowed": ["Ti", "Zr", "Nb", "C", "N"], "min_elements": 2, "max_elements": 3, "neutrality": "off"
@@ -67,8 +73,8 @@ SYSTEMS: dict[str, dict[str, Any]] = {
         "targets": {"bulk_modulus": {"min": 230.0, "unit": "GPa"}},
     },
 }  # fmt: skip
-"""Stiff oxynitrides (a handful of polymorphs is all there is to find), oxides, intermetallics, hard carbonitrides. The
-hull cut is 0.1 eV/atom."""
+"""Stiff oxynitrides (a handful of polymorphs is all there is to find), oxides, intermetallics that are stiff or within
+ten GPa of a wanted bulk modulus, hard carbonitrides. The hull cut is 0.1 eV/atom."""
 
 
 def spec_of(system: str, rounds: int, samples: int, budget: int, seed: int) -> CampaignSpec:

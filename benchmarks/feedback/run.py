@@ -14,7 +14,7 @@ from benchmarks.feedback.arms import ARMS, spec_of
 
 def result_path(system: str, arm: str, seed: int, rounds: int, samples: int, budget: int, place: str) -> Path:
     """Name the file of one campaign's result."""
-    name = f"{system}_{arm.replace(' ', '-').replace('+', 'and')}_{rounds}x{samples}x{budget}_{seed}"
+    name = f"{system.replace(' ', '-')}_{arm.replace(' ', '-').replace('+', 'and')}_{rounds}x{samples}x{budget}_{seed}"
     return Path(place) / "results" / f"{name}.json"
 
 
