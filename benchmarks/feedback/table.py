@@ -13,10 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from scipy.stats import beta, chi2
 
-from benchmarks.feedback.arms import ARMS
+from benchmarks.feedback.arms import ARMS, SYSTEMS
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+PAIRS = (
+    ("learned + feedback", "learned"),
+    ("ion exchange + feedback", "ion exchange"),
+    ("learned", "ion exchange"),
+    ("learned + feedback", "ion exchange"),
+)
+"""Arms whose ratio is told, over the seeds that both have."""
 
 
 def poisson_interval(count: int, level: float = 0.95) -> tuple[float, float]:
@@ -53,12 +61,19 @@ def hits_of(result: dict[str, Any]) -> int:
     return sum(v["hit"] for v in result["verdicts"])
 
 
+def title_of(system: str) -> str:
+    """Name a system with its target, e.g. ``Al-Ni-Cu-Zr, 105 to 115 GPa``."""
+    target = SYSTEMS.get(system, {}).get("targets", {}).get("bulk_modulus", {})
+    limits = f"{target['min']:g} to {target['max']:g}" if "max" in target else f"at least {target.get('min', 0):g}"
+    return f"{system.removesuffix(' window')}, {limits} GPa" if target else system
+
+
 def table(results: list[dict[str, Any]]) -> str:
     """Write the table in Markdown."""
     lines = []
     for system, arms in gather(results).items():
         lines += [
-            f"**{system}**",
+            f"**{title_of(system)}**",
             "",
             "| arm | seeds | verified | stable | hits | 95 % | by seed | per 100 verified | per CPU-hour |",
             "|---|---|---|---|---|---|---|---|---|",
@@ -82,15 +97,15 @@ def table(results: list[dict[str, Any]]) -> str:
 
 def _ratios(arms: dict[str, list[dict[str, Any]]]) -> list[str]:
     lines = []
-    for taught, untaught in (("learned + feedback", "learned"), ("ion exchange + feedback", "ion exchange")):
-        if taught not in arms or untaught not in arms:
+    for one, other in PAIRS:
+        if one not in arms or other not in arms:
             continue
-        seeds = {r["seed"] for r in arms[taught]} & {r["seed"] for r in arms[untaught]}
-        a = sum(hits_of(r) for r in arms[taught] if r["seed"] in seeds)
-        b = sum(hits_of(r) for r in arms[untaught] if r["seed"] in seeds)
+        seeds = {r["seed"] for r in arms[one]} & {r["seed"] for r in arms[other]}
+        a = sum(hits_of(r) for r in arms[one] if r["seed"] in seeds)
+        b = sum(hits_of(r) for r in arms[other] if r["seed"] in seeds)
         low, high = ratio_interval(a, b)
-        ratio = f"{a / b:.2f}" if b else "no hit without"
-        lines.append(f"{taught} over {untaught}: {a} to {b}, ratio {ratio} (95 %: {low:.2f} to {high:.2f})")
+        ratio = f"{a / b:.2f}" if b else "no hit of the other"
+        lines.append(f"- {one} over {other}: {a} to {b}, ratio {ratio} (95 %: {low:.2f} to {high:.2f})")
     return lines
 
 
@@ -112,7 +127,7 @@ def picture(results: list[dict[str, Any]], path: Path) -> None:
                 ax.plot(curve, color=colours[arm], lw=0.6, alpha=0.5)
             shortest = min(len(c) for c in curves)
             ax.plot(np.mean([c[:shortest] for c in curves], axis=0), color=colours[arm], lw=2.4, label=arm)
-        ax.set(title=system, xlabel="verifications", ylabel="hits: stable, novel and on target")
+        ax.set(title=title_of(system), xlabel="verifications", ylabel="hits: stable, novel and on target")
         ax.spines[["top", "right"]].set_visible(False)
         ax.legend(frameon=False, fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
