@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from ase.data import atomic_numbers
 from scipy.optimize import linprog
+from scipy.special import logsumexp
 
 from generators.base import derive_seed
 from generators.symmetric.assignments import Row, assignments
 from generators.symmetric.drawing import COOL, Drawn, densities_of, draw_rows
 from generators.symmetric.forecast import pack
+from generators.symmetric.species import log_probability
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,7 +54,8 @@ class Arena:
     ----------
     rows : tuple of Row
     prior : ndarray, shape (n,)
-        Log probability of each row's skeleton, shared evenly by its rows.
+        Log probability of each row's skeleton, shared by its rows: evenly, or, where no energy is forecast or none is
+        wanted, by what elements training has on their sites.
     unseen : ndarray of bool, shape (n,)
         Whether the skeleton is in no training crystal.
     known : ndarray of bool, shape (n,)
@@ -118,9 +121,10 @@ def _fill(
     model: Model, skeletons: Sequence[Skeleton], condition: Condition, total: int, unseen: bool
 ) -> tuple[list[Row], Floats, bool]:
     """Give each skeleton its rows, the likelier ones more, until the table is full or there are no more."""
+    species = None if model.energy_column is not None and condition.stable else model.species
     fitting = []
     for skeleton in skeletons:
-        rows = assignments(skeleton, condition, limit=total)
+        rows = assignments(skeleton, condition, limit=total, species=species)
         if rows:
             fitting.append((skeleton, rows))
     limit = FEW
@@ -130,11 +134,13 @@ def _fill(
         limit = int(limit * 1.5)
     chosen: list[Row] = []
     prior: list[float] = []
+    elements = sorted({e for system in condition.chemical_systems for e in system})
     for skeleton, rows in fitting:
         rng = np.random.default_rng(derive_seed("arena", skeleton.key))
         kept = rows if len(rows) <= limit else [rows[i] for i in sorted(rng.choice(len(rows), limit, replace=False))]
         chosen += kept
-        prior += [model.log_skeletons[skeleton] - float(np.log(len(kept)))] * len(kept)
+        share = np.zeros(len(kept)) if species is None else log_probability(species, kept, elements)
+        prior += (model.log_skeletons[skeleton] + share - logsumexp(share)).tolist()
     if len(chosen) > total:
         rng = np.random.default_rng(derive_seed("arena", total))
         keep = sorted(rng.choice(len(chosen), total, replace=False))

@@ -13,6 +13,7 @@ from generators.base import Condition, derive_seed
 from generators.compositions import element_sets, is_neutral
 from generators.crystals.symmetry import relabellings
 from generators.symmetric.skeletons import Skeleton
+from generators.symmetric.species import site_shares
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from generators.base import NeutralityRule
+    from generators.symmetric.species import Species
     from generators.symmetric.wyckoff import Description
 
+    Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
 
 MAX_TRIED = 3000
@@ -79,7 +82,13 @@ def canonical(skeleton: Skeleton) -> tuple[int, tuple[str, ...]]:
 
 
 def assignments(
-    skeleton: Skeleton, condition: Condition, limit: int, seed: int = 0, *, distinct: bool = True
+    skeleton: Skeleton,
+    condition: Condition,
+    limit: int,
+    seed: int = 0,
+    *,
+    distinct: bool = True,
+    species: Species | None = None,
 ) -> list[Row]:
     """List assignments of elements to orbits that keep the condition: system, element count, size, neutrality.
 
@@ -92,6 +101,8 @@ def assignments(
     seed : int
     distinct : bool
         Give equal crystals, whose letters another setting of the space group calls differently, once.
+    species : Species, optional
+        Where there are too many assignments to look at, draw those that training has the like of.
 
     Returns
     -------
@@ -102,7 +113,8 @@ def assignments(
     allowed = allowed_sets(condition.chemical_systems, condition.min_elements, condition.max_elements)
     elements = sorted({e for members in allowed for e in members})
     rng = np.random.default_rng(derive_seed(seed, skeleton.key, *elements))
-    chosen = _candidates(len(elements), len(skeleton.letters), rng)
+    shares = None if species is None else site_shares(species, skeleton, elements)
+    chosen = _candidates(len(elements), len(skeleton.letters), rng, shares)
     chosen = chosen[_fitting(chosen, skeleton.counts, elements, allowed, condition.neutrality)]
     if distinct:
         chosen = chosen[_distinct(chosen, skeleton, len(elements))]
@@ -154,10 +166,14 @@ def _fitting(
     return found
 
 
-def _candidates(n_elements: int, n: int, rng: np.random.Generator) -> Ints:
+def _candidates(n_elements: int, n: int, rng: np.random.Generator, shares: Floats | None) -> Ints:
     """Element of each orbit, all there are or MAX_TRIED drawn, sorted, shape (m, n)."""
     if n_elements**n <= MAX_TRIED:
         return np.array(list(product(range(n_elements), repeat=n)), dtype=np.int64)
+    if shares is not None:
+        drawn = np.stack([rng.choice(n_elements, size=MAX_TRIED, p=share) for share in shares], axis=1)
+        likely: Ints = np.unique(drawn, axis=0)
+        return likely
     drawn = rng.integers(n_elements, size=(MAX_TRIED, n))
     if n > 3:  # half of them with few elements: drawn freely, orbits hardly ever share one
         few = rng.random((MAX_TRIED // 2, n_elements)).argsort(axis=1)[:, : min(3, n_elements)]

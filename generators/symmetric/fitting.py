@@ -18,6 +18,7 @@ from generators.symmetric.forecast import ForecastNetwork, Packed, Scale
 from generators.symmetric.geometry import GeometryNetwork, negative_log_likelihood
 from generators.symmetric.model import ENERGY, Model, weigh_skeletons
 from generators.symmetric.skeletons import LetterNetwork, Skeleton, Steps, gather_evidence, steps_of
+from generators.symmetric.species import gather_species
 from generators.symmetric.tables import MAX_ORBITS, tabulate
 from generators.symmetric.wyckoff import Description, describe
 
@@ -144,6 +145,7 @@ def fit_model(
         ranges=ranges,
         skeletons=skeletons,
         log_skeletons=weigh_skeletons(letters, skeletons, evidence),
+        species=species_of(training),
         known_rows=frozenset(row_of(d).key for _, d in (*training, *validation)),
         training_energies=_lowest([e for e, _ in training]),
         elements=splits.training.elements(),
@@ -173,6 +175,11 @@ def rows_of(dataset: Dataset) -> Rows:
 def evidence_of(rows: Rows) -> dict[Skeleton, float]:
     """Gather the evidence for the skeletons of crystals."""
     return gather_evidence((row_of(description).skeleton, entry.evidence) for entry, description in rows)
+
+
+def species_of(rows: Rows) -> dict[Skeleton, dict[str, dict[str, float]]]:
+    """Gather the evidence for the elements on the sites of crystals."""
+    return gather_species((row_of(description), entry.evidence) for entry, description in rows)
 
 
 def _lowest(entries: Sequence[Entry]) -> tuple[tuple[dict[str, int], float], ...]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from generators.symmetric.geometry import GeometryNetwork
+    from generators.symmetric.species import Species
 
 ENERGY = "formation_energy"
 """The property that hulls are made of."""
@@ -47,6 +48,8 @@ class Model:
         (:attr:`generators.data.dataset.Entry.evidence`).
     log_skeletons : mapping of Skeleton to float
         Log probability of these and of new ones, see :func:`weigh_skeletons`.
+    species : mapping
+        Evidence for each element on each site of these skeletons, see :mod:`generators.symmetric.species`.
     known_rows : frozenset of str
         Keys of the training crystals.
     training_energies : tuple of (dict, float)
@@ -66,6 +69,7 @@ class Model:
     ranges: Mapping[str, tuple[float, float]]
     skeletons: Mapping[Skeleton, float]
     log_skeletons: Mapping[Skeleton, float]
+    species: Species
     known_rows: frozenset[str]
     training_energies: tuple[tuple[dict[str, int], float], ...]
     elements: tuple[str, ...]

@@ -36,6 +36,12 @@ def to_parts(model: Model) -> tuple[dict[str, Any], dict[str, Tensor]]:
         "ranges": {name: list(limits) for name, limits in sorted(model.ranges.items())},
         "skeletons": {f"{s.number} {' '.join(s.letters)}": round(n, 5) for s, n in sorted(model.skeletons.items())},
         "log_skeletons": {f"{s.number} {' '.join(s.letters)}": p for s, p in sorted(model.log_skeletons.items())},
+        "species": {
+            f"{s.number} {' '.join(s.letters)}": {
+                letter: {element: round(n, 5) for element, n in sorted(held.items())} for letter, held in sites.items()
+            }
+            for s, sites in sorted(model.species.items())
+        },
         "known_rows": sorted(model.known_rows),
         "training_energies": [[amounts, energy] for amounts, energy in model.training_energies],
         "elements": list(model.elements),
@@ -75,6 +81,7 @@ def from_parts(state: Mapping[str, Any], tensors: Mapping[str, Tensor], fingerpr
         ranges={name: (float(low), float(high)) for name, (low, high) in state["ranges"].items()},
         skeletons={_skeleton(text): float(n) for text, n in state["skeletons"].items()},
         log_skeletons={_skeleton(text): float(p) for text, p in state["log_skeletons"].items()},
+        species={_skeleton(text): sites for text, sites in state["species"].items()},
         known_rows=frozenset(state["known_rows"]),
         training_energies=tuple((dict(amounts), float(energy)) for amounts, energy in state["training_energies"]),
         elements=tuple(state["elements"]),
