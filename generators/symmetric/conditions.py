@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import combinations
+from math import comb
 from typing import TYPE_CHECKING, Any
 
 from generators.base import Bounds, Condition
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_SYSTEMS = 60
-"""More chemical systems than these are kept as their elements and size."""
+"""More chemical systems than these are kept as their elements and size, where they are all there are of these."""
 
 
 def compact(condition: Condition) -> dict[str, Any]:
@@ -20,10 +21,9 @@ def compact(condition: Condition) -> dict[str, Any]:
     systems = condition.chemical_systems
     small: dict[str, Any] = {"systems": ["-".join(system) for system in systems]}
     if len(systems) > MAX_SYSTEMS:
-        small = {
-            "elements": sorted({e for system in systems for e in system}),
-            "size": max(len(system) for system in systems),
-        }
+        elements, size = sorted({e for system in systems for e in system}), max(len(system) for system in systems)
+        whole = comb(len(elements), size) == len(set(systems)) and all(len(system) == size for system in systems)
+        small = {"elements": elements, "size": size} if whole else small
     return {
         **small,
         "min_elements": condition.min_elements,
@@ -55,9 +55,9 @@ def expand(small: Mapping[str, Any]) -> Condition:
 
 
 def key_of(condition: Condition) -> str:
-    """Name what decides which rows there are: targets do not."""
+    """Name what decides which rows there are: property targets do not."""
     small = compact(condition)
-    return json.dumps({k: v for k, v in small.items() if k not in {"properties", "stable"}}, sort_keys=True)
+    return json.dumps({k: v for k, v in small.items() if k != "properties"}, sort_keys=True)
 
 
 def from_key(key: str) -> Condition:
