@@ -18,8 +18,8 @@ from generators.data.dataset import shipped
 from generators.symmetric import Symmetric
 from generators.symmetric.arena import judge
 from generators.symmetric.assignments import row_of
+from generators.symmetric.crystals import rows_of
 from generators.symmetric.examples import Looker, scaled
-from generators.symmetric.fitting import rows_of
 
 if TYPE_CHECKING:
     from generators.data.dataset import Entry

@@ -9,8 +9,9 @@ import torch
 
 from generators.base import derive_seed
 from generators.latent.adversarial import Shown
-from generators.latent.space import Space, described, element_vectors, space_of
+from generators.latent.space import Space, element_vectors, space_of
 from generators.symmetric.assignments import row_of
+from generators.symmetric.crystals import rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
     from generators.data.dataset import Dataset, SplitBy
     from generators.latent.networks import Family
-    from generators.latent.space import Rows
     from generators.learning import Curves, Epoch, Recipe
+    from generators.symmetric.crystals import Rows
 
 
 class Fitted(NamedTuple):
@@ -86,9 +87,9 @@ def fit_family(
         If nothing is left to train on or to hold out, or a property is in no crystal.
     """
     splits = data.split(split_by)
-    training = described(splits.training)
+    training = rows_of(splits.training)
     known = {o.element for _, d in training for o in d.orbits}
-    validation = [(e, d) for e, d in described(splits.validation) if {o.element for o in d.orbits} <= known]
+    validation = [(e, d) for e, d in rows_of(splits.validation) if {o.element for o in d.orbits} <= known]
     if not training or not validation:
         raise ValueError(
             f"{family.name}: {data.name} leaves {len(training)} crystals for training and {len(validation)} for "

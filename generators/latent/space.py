@@ -18,11 +18,12 @@ from ase.data import atomic_numbers
 
 from generators.crystals.elements import element_features
 from generators.symmetric.assignments import Row, row_of
+from generators.symmetric.crystals import evidence_of
 from generators.symmetric.drawing import bare_description
 from generators.symmetric.forecast import LOGARITHMIC
-from generators.symmetric.skeletons import Skeleton, gather_evidence
-from generators.symmetric.tables import MAX_ORBITS, tabulate
-from generators.symmetric.wyckoff import SHAPE_SIZE, Description, describe
+from generators.symmetric.skeletons import Skeleton
+from generators.symmetric.tables import tabulate
+from generators.symmetric.wyckoff import SHAPE_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,9 +31,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from generators.data.dataset import Dataset, Entry
-
-    Rows = list[tuple[Entry, Description]]
+    from generators.symmetric.crystals import Rows
+    from generators.symmetric.wyckoff import Description
 
 ELEMENT_SIZE = 6
 """Numbers an element is described by; the first six principal components hold most of what differs between elements."""
@@ -199,17 +199,13 @@ class Space:
             "shape_scale": [list(pair) for pair in self.shape_scale],
             "expansion_scale": list(self.expansion_scale),
             "cut": self.cut,
-            "skeletons": {f"{s.number} {' '.join(s.letters)}": round(n, 5) for s, n in sorted(self.skeletons.items())},
+            "skeletons": {s.text: round(n, 5) for s, n in sorted(self.skeletons.items())},
             "known_rows": sorted(self.known_rows),
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Space:
         """Read what :meth:`as_dict` wrote."""
-        skeletons = {}
-        for text, count in data["skeletons"].items():
-            number, *letters = text.split()
-            skeletons[Skeleton(int(number), tuple(letters))] = float(count)
         low, high = data["expansion_scale"]
         return cls(
             elements=tuple(data["elements"]),
@@ -219,22 +215,9 @@ class Space:
             shape_scale=tuple((float(a), float(b)) for a, b in data["shape_scale"]),
             expansion_scale=(float(low), float(high)),
             cut=float(data["cut"]),
-            skeletons=skeletons,
+            skeletons={Skeleton.read(text): float(weight) for text, weight in data["skeletons"].items()},
             known_rows=frozenset(data["known_rows"]),
         )
-
-
-def described(dataset: Dataset) -> Rows:
-    """Describe the crystals of a data set; those with too many atoms or orbits, or without symmetry, are left out."""
-    rows: Rows = []
-    for entry in dataset.entries:
-        try:
-            description = describe(entry.structure)
-        except ValueError:
-            continue
-        if len(description.orbits) <= MAX_ORBITS and sum(description.counts) <= MAX_ORBITS:
-            rows.append((entry, description))
-    return rows
 
 
 def space_of(rows: Rows, properties: Sequence[str]) -> Space:
@@ -260,7 +243,6 @@ def space_of(rows: Rows, properties: Sequence[str]) -> Space:
         shapes.append((float(column.mean()), max(float(column.std()), 0.02)) if len(column) > 1 else (0.0, 1.0))
     expansion = table.expansion.double().numpy()
     counted, edges = np.histogram(table.free[table.is_free].numpy(), bins=BINS, range=(0.0, 1.0))
-    evidence = gather_evidence((row_of(description).skeleton, entry.evidence) for entry, description in rows)
     return Space(
         elements=tuple(sorted({orbit.element for _, description in rows for orbit in description.orbits})),
         properties=tuple(properties),
@@ -269,7 +251,7 @@ def space_of(rows: Rows, properties: Sequence[str]) -> Space:
         shape_scale=tuple(shapes),
         expansion_scale=(float(expansion.mean()), max(float(expansion.std()), 0.02)),
         cut=float(edges[int(counted.argmin())] + 0.5 / BINS),
-        skeletons=evidence,
+        skeletons=evidence_of(rows),
         known_rows=frozenset(row_of(description).key for _, description in rows),
     )
 

@@ -12,13 +12,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from ase.data import atomic_numbers
 from scipy.optimize import linprog
 from scipy.special import logsumexp
 
 from generators.base import derive_seed
 from generators.symmetric.assignments import Row, assignments
-from generators.symmetric.drawing import COOL, Drawn, densities_of, draw_rows
+from generators.symmetric.drawing import COOL, Drawn, densities_of, draw_rows, numbers_of
 from generators.symmetric.forecast import pack
 from generators.symmetric.species import log_probability
 
@@ -172,7 +171,7 @@ def _forecast(model: Model, rows: Sequence[Row], atoms: Sequence[Atoms | None]) 
     if good:
         there = [(rows[k], a) for k in good if (a := atoms[k]) is not None]
         packed = pack(
-            [np.array([atomic_numbers[row.elements[i]] for i in a.orbit]) for row, a in there],
+            [numbers_of(row, a) for row, a in there],
             [a.lattice for _, a in there],
             [a.places for _, a in there],
         )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+from ase.data import atomic_numbers
 
 from generators.symmetric.geometry import draw
 from generators.symmetric.tables import conventional_volume, tabulate
@@ -48,6 +49,11 @@ class Drawn(NamedTuple):
                 for a, f in zip(self.atoms, factors, strict=True)
             ],
         )
+
+
+def numbers_of(row: Row, atoms: Atoms) -> NDArray[np.int64]:
+    """Atomic numbers of a row's atoms, shape (m,)."""
+    return np.array([atomic_numbers[row.elements[i]] for i in atoms.orbit])
 
 
 def bare_description(row: Row) -> Description:

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from ase.data import atomic_numbers
 
 from generators.base import derive_seed
 from generators.symmetric.assignments import row_of
-from generators.symmetric.drawing import COOL, Drawn, densities_of, draw_rows
+from generators.symmetric.drawing import COOL, Drawn, densities_of, draw_rows, numbers_of
 from generators.symmetric.forecast import EXPANSION_SCALE, LOGARITHMIC, Packed, Scale, pack
 
 if TYPE_CHECKING:
@@ -116,14 +115,10 @@ def scaled(name: str, value: float) -> float:
 
 
 def _seen(drawn: Drawn, rows: Sequence[tuple[Entry, Description]]) -> list[Seen | None]:
-    found: list[Seen | None] = []
-    for atoms, (_, description) in zip(drawn.atoms, rows, strict=True):
-        if atoms is None:
-            found.append(None)
-            continue
-        elements = row_of(description).elements
-        found.append((np.array([atomic_numbers[elements[i]] for i in atoms.orbit]), atoms.lattice, atoms.places))
-    return found
+    return [
+        None if atoms is None else (numbers_of(row_of(description), atoms), atoms.lattice, atoms.places)
+        for atoms, (_, description) in zip(drawn.atoms, rows, strict=True)
+    ]
 
 
 def _expansion(entry: Entry, seen: Seen) -> float:

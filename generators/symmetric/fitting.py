@@ -13,14 +13,13 @@ from generators.base import derive_seed
 from generators.learning import Curves, Recipe, train
 from generators.symmetric.arena import judge
 from generators.symmetric.assignments import row_of
+from generators.symmetric.crystals import evidence_of, rows_of, species_of
 from generators.symmetric.examples import Examples, Looker, scaled
 from generators.symmetric.forecast import ForecastNetwork, Packed, Scale
 from generators.symmetric.geometry import GeometryNetwork, negative_log_likelihood
 from generators.symmetric.model import ENERGY, Model, weigh_skeletons
-from generators.symmetric.skeletons import LetterNetwork, Skeleton, Steps, gather_evidence, steps_of
-from generators.symmetric.species import gather_species
+from generators.symmetric.skeletons import LetterNetwork, Steps, steps_of
 from generators.symmetric.tables import MAX_ORBITS, tabulate
-from generators.symmetric.wyckoff import Description, describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
     from generators.data.dataset import Dataset, Entry, SplitBy
     from generators.learning import Epoch
+    from generators.symmetric.crystals import Rows
 
 MEMBERS = 3
 """Forecast networks in the ensemble."""
@@ -154,32 +154,6 @@ def fit_model(
     calibration, errors = _calibrate(bare, validation, looked)
     sizes = {"training": len(training), "validation": len(validation), "test": len(splits.test)}
     return Trained(replace(bare, calibration=calibration), curves, sizes, errors)
-
-
-Rows = list[tuple["Entry", Description]]
-
-
-def rows_of(dataset: Dataset) -> Rows:
-    """Describe the crystals of a data set; those without symmetry and those too large are left out."""
-    rows: Rows = []
-    for entry in dataset.entries:
-        try:
-            description = describe(entry.structure)
-        except ValueError:
-            continue
-        if len(description.orbits) <= MAX_ORBITS and sum(description.counts) <= MAX_ORBITS:
-            rows.append((entry, description))
-    return rows
-
-
-def evidence_of(rows: Rows) -> dict[Skeleton, float]:
-    """Gather the evidence for the skeletons of crystals."""
-    return gather_evidence((row_of(description).skeleton, entry.evidence) for entry, description in rows)
-
-
-def species_of(rows: Rows) -> dict[Skeleton, dict[str, dict[str, float]]]:
-    """Gather the evidence for the elements on the sites of crystals."""
-    return gather_species((row_of(description), entry.evidence) for entry, description in rows)
 
 
 def _lowest(entries: Sequence[Entry]) -> tuple[tuple[dict[str, int], float], ...]:

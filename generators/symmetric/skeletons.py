@@ -50,6 +50,17 @@ class Skeleton(NamedTuple):
         """Name, e.g. ``225_a_b``."""
         return f"{self.number}_{'_'.join(self.letters)}"
 
+    @property
+    def text(self) -> str:
+        """As checkpoints have it, e.g. ``225 a b``."""
+        return f"{self.number} {' '.join(self.letters)}"
+
+    @classmethod
+    def read(cls, text: str) -> Skeleton:
+        """Read what :attr:`text` gave."""
+        number, *letters = text.split()
+        return cls(int(number), tuple(letters))
+
 
 @lru_cache(maxsize=100_000)
 def _counts(number: int, letters: tuple[str, ...]) -> tuple[int, ...]:

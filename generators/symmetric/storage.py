@@ -34,10 +34,10 @@ def to_parts(model: Model) -> tuple[dict[str, Any], dict[str, Tensor]]:
         "scale": [list(model.scale.centre), list(model.scale.spread)],
         "calibration": [list(pair) for pair in model.calibration],
         "ranges": {name: list(limits) for name, limits in sorted(model.ranges.items())},
-        "skeletons": {f"{s.number} {' '.join(s.letters)}": round(n, 5) for s, n in sorted(model.skeletons.items())},
-        "log_skeletons": {f"{s.number} {' '.join(s.letters)}": p for s, p in sorted(model.log_skeletons.items())},
+        "skeletons": {s.text: round(n, 5) for s, n in sorted(model.skeletons.items())},
+        "log_skeletons": {s.text: p for s, p in sorted(model.log_skeletons.items())},
         "species": {
-            f"{s.number} {' '.join(s.letters)}": {
+            s.text: {
                 letter: {element: round(n, 5) for element, n in sorted(held.items())} for letter, held in sites.items()
             }
             for s, sites in sorted(model.species.items())
@@ -79,16 +79,11 @@ def from_parts(state: Mapping[str, Any], tensors: Mapping[str, Tensor], fingerpr
         scale=Scale(tuple(centre), tuple(spread)),
         calibration=tuple((float(a), float(b)) for a, b in state["calibration"]),
         ranges={name: (float(low), float(high)) for name, (low, high) in state["ranges"].items()},
-        skeletons={_skeleton(text): float(n) for text, n in state["skeletons"].items()},
-        log_skeletons={_skeleton(text): float(p) for text, p in state["log_skeletons"].items()},
-        species={_skeleton(text): sites for text, sites in state["species"].items()},
+        skeletons={Skeleton.read(text): float(n) for text, n in state["skeletons"].items()},
+        log_skeletons={Skeleton.read(text): float(p) for text, p in state["log_skeletons"].items()},
+        species={Skeleton.read(text): sites for text, sites in state["species"].items()},
         known_rows=frozenset(state["known_rows"]),
         training_energies=tuple((dict(amounts), float(energy)) for amounts, energy in state["training_energies"]),
         elements=tuple(state["elements"]),
         fingerprint=fingerprint,
     )
-
-
-def _skeleton(text: str) -> Skeleton:
-    number, *letters = text.split()
-    return Skeleton(int(number), tuple(letters))

@@ -12,16 +12,17 @@ from generators.latent.adversarial import estimates, train_adversarial
 from generators.latent.families import Gan
 from generators.latent.fitting import shown_of
 from generators.latent.gan import LATENT, SIZE, gradient_penalty, present_of
-from generators.latent.space import described, element_vectors
+from generators.latent.space import element_vectors
 from generators.learning import Recipe
+from generators.symmetric.crystals import rows_of
 
 
 @pytest.fixture(scope="module")
 def parts(gan, corner):
     split = corner.split("prototype")
     known = set(gan.space.elements)
-    held_out = [row for row in described(split.validation) if {o.element for o in row[1].orbits} <= known]
-    return shown_of(gan.space, described(split.training)[:60]), shown_of(gan.space, held_out[:30])
+    held_out = [row for row in rows_of(split.validation) if {o.element for o in row[1].orbits} <= known]
+    return shown_of(gan.space, rows_of(split.training)[:60]), shown_of(gan.space, held_out[:30])
 
 
 def fresh(gan, seed=0):

@@ -14,7 +14,7 @@ from generators.base import Condition
 from generators.compositions import is_neutral
 from generators.data import prototypes
 from generators.symmetric.assignments import assignments, canonical, row_key, row_of
-from generators.symmetric.fitting import rows_of
+from generators.symmetric.crystals import rows_of
 from generators.symmetric.forecast import ForecastNetwork, pack_structures
 from generators.symmetric.geometry import GeometryNetwork, draw, negative_log_likelihood
 from generators.symmetric.skeletons import (

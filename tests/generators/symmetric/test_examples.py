@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from generators.symmetric import Symmetric
 from generators.symmetric.arena import MAX_EXPANSION, judge
 from generators.symmetric.assignments import row_of
+from generators.symmetric.crystals import rows_of
 from generators.symmetric.drawing import COOL, Drawn, densities_of, draw_rows
 from generators.symmetric.examples import Looker
-from generators.symmetric.fitting import rows_of
 from generators.symmetric.forecast import EXPANSION_SCALE
 from generators.symmetric.wyckoff import atoms_of, build
 
