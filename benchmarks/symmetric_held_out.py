@@ -32,7 +32,7 @@ def main() -> None:
     model = Symmetric().model
     rows = rows_of(shipped().split("prototype").test)
     bare = [row_of(description) for _, description in rows]
-    drawn = Looker(model.geometry, model.properties, model.scale, seed=0).drawn(rows, 0)
+    (drawn,) = Looker(model.geometry, model.properties, model.scale, seed=0).drawn(rows, 1)
     settled, found = judge(model, bare, drawn)
     kinds = np.array([entry.source.partition(" ")[0] for entry, _ in rows])
     for name, one in (("volume as drawn", drawn), ("volume as forecast", settled)):

@@ -38,7 +38,7 @@ def campaign(system: str, arm: str, seed: int, rounds: int, samples: int, budget
     torch.set_num_threads(1)
     spec = spec_of(system, rounds, samples, budget, seed)
     chosen = next(a for a in ARMS if a.name == arm)
-    result = {"system": system, **play(chosen, spec, Site(spec, Path(place)))}
+    result = {"system": system, "samples": samples, **play(chosen, spec, Site(spec, Path(place)))}
     for verdict in result["verdicts"]:
         verdict.pop("structure", None)  # in the cache
     path = result_path(system, arm, seed, rounds, samples, budget, place)

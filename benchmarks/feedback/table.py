@@ -48,11 +48,11 @@ def ratio_interval(a: int, b: int, exposure: float = 1.0, level: float = 0.95) -
     return low / (1 - low) / exposure, (high / (1 - high) / exposure) if high < 1 else float("inf")
 
 
-def gather(results: list[dict[str, Any]]) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """Sort results by system and arm, seeds in order."""
-    sorted_out: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-    for result in sorted(results, key=lambda r: r["seed"]):
-        sorted_out[result["system"]][result["arm"]].append(result)
+def gather(results: list[dict[str, Any]]) -> dict[tuple[str, int], dict[str, list[dict[str, Any]]]]:
+    """Sort results by task (system and proposals a round) and arm, seeds in order."""
+    sorted_out: dict[tuple[str, int], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for result in sorted(results, key=lambda r: (r["samples"], r["system"], r["seed"])):
+        sorted_out[result["system"], result["samples"]][result["arm"]].append(result)
     return sorted_out
 
 
@@ -61,19 +61,20 @@ def hits_of(result: dict[str, Any]) -> int:
     return sum(v["hit"] for v in result["verdicts"])
 
 
-def title_of(system: str) -> str:
-    """Name a system with its target, e.g. ``Al-Ni-Cu-Zr, 105 to 115 GPa``."""
+def title_of(system: str, samples: int) -> str:
+    """Name a task, e.g. ``Al-Ni-Cu-Zr, 105 to 115 GPa, 64 proposals a round``."""
     target = SYSTEMS.get(system, {}).get("targets", {}).get("bulk_modulus", {})
     limits = f"{target['min']:g} to {target['max']:g}" if "max" in target else f"at least {target.get('min', 0):g}"
-    return f"{system.removesuffix(' window')}, {limits} GPa" if target else system
+    name = f"{system.removesuffix(' window')}, {limits} GPa" if target else system
+    return f"{name}, {samples} proposals a round"
 
 
 def table(results: list[dict[str, Any]]) -> str:
     """Write the table in Markdown."""
     lines = []
-    for system, arms in gather(results).items():
+    for task, arms in gather(results).items():
         lines += [
-            f"**{title_of(system)}**",
+            f"**{title_of(*task)}**",
             "",
             "| arm | seeds | verified | stable | hits | 95 % | by seed | per 100 verified | per CPU-hour |",
             "|---|---|---|---|---|---|---|---|---|",
@@ -117,17 +118,17 @@ def picture(results: list[dict[str, Any]], path: Path) -> None:
     import matplotlib.pyplot as plt
     import numpy as np
 
-    systems = gather(results)
-    figure, axes = plt.subplots(1, len(systems), figsize=(5.2 * len(systems), 4), squeeze=False, layout="constrained")
+    tasks = gather(results)
+    figure, axes = plt.subplots(1, len(tasks), figsize=(5.2 * len(tasks), 4), squeeze=False, layout="constrained")
     colours = dict(zip((a.name for a in ARMS), ("#0b5fa5", "#7fb3d9", "#b5541c", "#e6b08f", "#8a8a8a"), strict=True))
-    for ax, (system, arms) in zip(axes[0], systems.items(), strict=True):
+    for ax, (task, arms) in zip(axes[0], tasks.items(), strict=True):
         for arm in (a.name for a in ARMS if a.name in arms):
             curves = [np.cumsum([0, *(v["hit"] for v in r["verdicts"])]) for r in arms[arm]]
             for curve in curves:
                 ax.plot(curve, color=colours[arm], lw=0.6, alpha=0.5)
             shortest = min(len(c) for c in curves)
             ax.plot(np.mean([c[:shortest] for c in curves], axis=0), color=colours[arm], lw=2.4, label=arm)
-        ax.set(title=title_of(system), xlabel="verifications", ylabel="hits: stable, novel and on target")
+        ax.set(title=title_of(*task), xlabel="verifications", ylabel="hits: stable, novel and on target")
         ax.spines[["top", "right"]].set_visible(False)
         ax.legend(frameon=False, fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -38,7 +38,7 @@ SEEN_ROWS, UNSEEN_ROWS = 3000, 800
 """Rows of an arena, from skeletons of the training set and from new ones."""
 FEW = 60
 """Most rows of one skeleton to begin with; where few skeletons fit, each may have more."""
-MAX_EXPANSION = 0.5
+SETTLED_EXPANSION = 0.5
 """Most that a drawn volume is changed by a forecast, in ln V."""
 PESSIMISM = 0.5
 """Standard deviations by which forecast competitors are taken to be less stable than forecast: the lowest of many noisy
@@ -160,7 +160,7 @@ def judge(model: Model, rows: Sequence[Row], drawn: Drawn) -> Judged:
     A cell drawn too small looks stiff and, by chance, stable; at the volume it is expected to have it is what it is.
     """
     first = _forecast(model, rows, drawn.atoms)
-    settled = drawn.expanded(np.clip(first.expansion, -MAX_EXPANSION, MAX_EXPANSION))
+    settled = drawn.expanded(np.clip(first.expansion, -SETTLED_EXPANSION, SETTLED_EXPANSION))
     return Judged(settled, _forecast(model, rows, settled.atoms))
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 STRAIN, RATTLE = 0.12, 0.02
 """Standard deviations of the disturbance: ln of the volume, and fractions of the cell."""
-MAX_EXPANSION = 0.8
+LEARNED_EXPANSION = 0.8
 """Changes of ln V beyond it are learned as this."""
 
 
@@ -77,10 +77,9 @@ class Looker:
         """Copy each crystal so many times: disturbed, and drawn."""
         seen: list[Seen] = []
         targets: list[list[float]] = []
-        for look in range(disturbed + drawn):
-            copies: list[Seen | None] = [None] * len(rows)
-            if look >= disturbed:
-                copies = _seen(self.drawn(rows, look - disturbed), rows)
+        undrawn: list[Seen | None] = [None] * len(rows)
+        looks = [undrawn] * disturbed + [_seen(one, rows) for one in self.drawn(rows, drawn)]
+        for look, copies in enumerate(looks):
             for (entry, _), copy in zip(rows, copies, strict=True):
                 # a row whose drawn cell makes no sense is shown disturbed once more
                 one = self._disturbed(entry, look, rattled=look > 0 or disturbed == 1) if copy is None else copy
@@ -89,11 +88,15 @@ class Looker:
         packed = pack([z for z, _, _ in seen], [cell for _, cell, _ in seen], [places for _, _, places in seen])
         return Examples(packed, torch.tensor(targets, dtype=torch.float32), disturbed + drawn)
 
-    def drawn(self, rows: Sequence[tuple[Entry, Description]], turn: int) -> Drawn:
-        """Draw a geometry for the row of each crystal, near the middle in turn 0."""
+    def drawn(self, rows: Sequence[tuple[Entry, Description]], turns: int) -> list[Drawn]:
+        """Draw geometries for the row of each crystal, so many times, first near the middle."""
         bare = [row_of(description) for _, description in rows]
-        rngs = [np.random.default_rng(derive_seed(self.seed, "drawn", turn, entry.label)) for entry, _ in rows]
-        return draw_rows(densities_of(self.geometry, bare), bare, rngs, COOL if turn == 0 else 1.0)
+        densities = densities_of(self.geometry, bare)
+        made = []
+        for turn in range(turns):
+            rngs = [np.random.default_rng(derive_seed(self.seed, "drawn", turn, entry.label)) for entry, _ in rows]
+            made.append(draw_rows(densities, bare, rngs, COOL if turn == 0 else 1.0))
+        return made
 
     def _disturbed(self, entry: Entry, look: int, *, rattled: bool) -> Seen:
         rng = np.random.default_rng(derive_seed(self.seed, "disturbed", look, entry.label))
@@ -125,4 +128,4 @@ def _expansion(entry: Entry, seen: Seen) -> float:
     numbers, lattice, _ = seen
     relaxed = entry.structure.volume / len(entry.structure)
     change = math.log(relaxed * len(numbers) / abs(float(np.linalg.det(lattice))))
-    return min(MAX_EXPANSION, max(-MAX_EXPANSION, change)) / EXPANSION_SCALE
+    return min(LEARNED_EXPANSION, max(-LEARNED_EXPANSION, change)) / EXPANSION_SCALE

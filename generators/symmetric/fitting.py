@@ -240,7 +240,8 @@ def _calibrate(
     Least squares of the squared errors on the squared spreads, both non-negative; gross errors are clipped at three
     times the mean, so that a few failures don't make all forecasts vague.
     """
-    found = judge(model, [row_of(d) for _, d in held_out], looked.drawn(held_out, 0)).outlook
+    (drawn,) = looked.drawn(held_out, 1)
+    found = judge(model, [row_of(d) for _, d in held_out], drawn).outlook
     calibration: list[tuple[float, float]] = []
     errors: dict[str, float] = {}
     for k, name in enumerate(model.properties):

@@ -93,18 +93,24 @@ def test_intervals_hold_what_they_promise():
 
 
 def test_the_table_counts_hits_and_their_ratio():
-    def made(arm, seed, hits):
+    def made(arm, seed, hits, samples=16):
         verdicts = [{"hit": i < hits, "stable": i < hits + 1} for i in range(8)]
-        return {"system": "X", "arm": arm, "seed": seed, "verdicts": verdicts, "cpu_s": {"verify": 3600.0}}
+        told = {"system": "X", "samples": samples, "arm": arm, "seed": seed}
+        return {**told, "verdicts": verdicts, "cpu_s": {"verify": 3600.0}}
 
     results = [
         made("learned + feedback", 1, 4),
         made("learned", 1, 2),
         made("learned + feedback", 2, 6),
         made("learned", 2, 2),
+        made("random", 1, 8, samples=64),  # another task, which these are not compared with
     ]
     text = table(results)
     assert "| learned + feedback | 2 | 16 | 12 | 10 |" in text
     assert "10 to 4, ratio 2.50" in text
     assert "| 4, 6 | 62.5 | 5.0 |" in text
-    assert list(gather(results)["X"]) == ["learned + feedback", "learned"]
+    assert "**X, 16 proposals a round**" in text
+    assert "**X, 64 proposals a round**" in text
+    assert {task: list(arms) for task, arms in gather(results).items()} == {
+        ("X", 16): ["learned + feedback", "learned"], ("X", 64): ["random"]
+    }  # fmt: skip

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from generators.symmetric import Symmetric
-from generators.symmetric.arena import MAX_EXPANSION, judge
+from generators.symmetric.arena import SETTLED_EXPANSION, judge
 from generators.symmetric.assignments import row_of
 from generators.symmetric.crystals import rows_of
 from generators.symmetric.drawing import COOL, Drawn, densities_of, draw_rows
@@ -86,4 +86,4 @@ def test_judging_settles_cells_at_the_forecast_volume(rows):
     ends = [volumes(judge(model, bare, one).drawn) for one in (tight, loose)]
     assert np.nanmedian(np.abs(ends[1] - ends[0])) < 0.35  # 0.5 before
     for one, end in zip((tight, loose), ends, strict=True):
-        assert np.nanmax(np.abs(end - volumes(one))) <= MAX_EXPANSION + 1e-9
+        assert np.nanmax(np.abs(end - volumes(one))) <= SETTLED_EXPANSION + 1e-9
