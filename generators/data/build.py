@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import json
 import time
-import warnings
-from collections import Counter, deque
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections import Counter
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
-from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
-import torch
 from pymatgen.core import Structure
 
 from generators.crystals.symmetry import prototype_key, skeleton
 from generators.data.dataset import Dataset, Entry
 from generators.data.gate import Rejected, sift, tally
+from generators.data.labelling import labelled
 from generators.data.labels import (
     FMAX_EV_PER_ANGSTROM,
     MAX_STEPS,
@@ -30,17 +28,14 @@ from generators.data.labels import (
     Label,
     element_energies,
     formation_energy,
-    label_all,
 )
 from generators.data.proposals import MAX_ATOMS, Amounts, Proposal, proposals
 from generators.relaxer import DEFAULT_MODEL, relaxer_version
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
-CHUNK = 32
-"""Proposals that a process takes at a time."""
 MAX_VOLUME_CHANGE = 1.5
 """A crystal whose volume grew by more than this has fallen apart."""
 
@@ -98,19 +93,13 @@ def build(
     begin = time.perf_counter()
     wanted = _proposals(folder, amounts, seed, limit)
     energies = _elements(folder, sorted({e.symbol for p in wanted for e in p.structure.composition}), model)
-    path = folder / "labels.jsonl"
-    _mend(path)
-    done = {label.label: label for label in read_labels(path)}
-    missing = [p for p in wanted if p.label not in done]
-    if on_progress is not None:
-        on_progress(Progress(len(wanted) - len(missing), len(wanted), time.perf_counter() - begin))
-    with path.open("a") as log:
-        for label in _label(missing, processes, model):
-            done[label.label] = label
-            log.write(json.dumps(label.as_dict()) + "\n")
-            log.flush()
-            if on_progress is not None:
-                on_progress(Progress(len(done), len(wanted), time.perf_counter() - begin))
+    done = labelled(
+        {p.label: p.structure for p in wanted},
+        folder / "labels.jsonl",
+        processes=processes,
+        model=model,
+        on_progress=None if on_progress is None else partial(_tell, on_progress, begin),
+    )
     dataset, rejected = assemble(wanted, done, energies)
     dataset.write(folder / "crystals.extxyz.gz")
     card = card_of(dataset, rejected, options, model)
@@ -118,15 +107,8 @@ def build(
     return dataset, rejected
 
 
-def read_labels(path: Path) -> Iterator[Label]:
-    """Read the labels of a build; a line that a kill cut off is left out."""
-    if not path.exists():
-        return
-    for line in path.read_text().splitlines():
-        try:
-            yield Label(**json.loads(line))
-        except (json.JSONDecodeError, TypeError):
-            continue
+def _tell(on_progress: Callable[[Progress], None], begin: float, done: int, total: int) -> None:
+    on_progress(Progress(done, total, time.perf_counter() - begin))
 
 
 def assemble(
@@ -225,13 +207,6 @@ def _claim(folder: Path, options: dict[str, Any]) -> None:
     path.write_text(json.dumps(options, indent=1, sort_keys=True) + "\n")
 
 
-def _mend(path: Path) -> None:
-    """End the line that a kill cut off, so that the next label does not continue it and is lost with it."""
-    if path.exists() and (data := path.read_bytes()) and not data.endswith(b"\n"):
-        with path.open("ab") as log:
-            log.write(b"\n")
-
-
 def _proposals(folder: Path, amounts: Amounts, seed: int, limit: int | None) -> list[Proposal]:
     """Make the proposals once: judging which substitutions are neutral and fit takes minutes."""
     path = folder / "proposals.json"
@@ -254,29 +229,3 @@ def _elements(folder: Path, needed: list[str], model: str) -> dict[str, float]:
         part.write_text(json.dumps(energies, indent=1, sort_keys=True) + "\n")
         part.replace(path)
     return energies
-
-
-def _label(missing: list[Proposal], processes: int, model: str) -> Iterator[Label]:
-    chunks = [missing[i : i + CHUNK] for i in range(0, len(missing), CHUNK)]
-    if processes == 1:
-        for chunk in chunks:
-            yield from _chunk([p.label for p in chunk], [p.structure for p in chunk], model)
-        return
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        waiting: set[Future[list[Label]]] = set()
-        queue = deque(chunks)
-        while True:
-            while queue and len(waiting) < 2 * processes:
-                chunk = queue.popleft()
-                waiting.add(pool.submit(_chunk, [p.label for p in chunk], [p.structure for p in chunk], model))
-            if not waiting:
-                return
-            finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in finished:
-                yield from future.result()
-
-
-def _chunk(labels: list[str], structures: list[Structure], model: str) -> list[Label]:
-    torch.set_num_threads(1)
-    warnings.filterwarnings("ignore")
-    return label_all(labels, structures, model=model)

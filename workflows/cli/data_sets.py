@@ -14,14 +14,19 @@ from workflows.cli.errors import RefusedError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pymatgen.core import Structure
+
     from generators.data.dataset import Dataset, Entry
     from generators.data.gate import Rejected
+    from generators.data.labels import Label
     from generators.data.proposals import Amounts
     from workflows.cli.counting import Counting
 
 app = typer.Typer(help="Data sets: the crystals that generators learn from.", no_args_is_help=True)
 
 SHIPPED = "shipped"
+
+DIED = "a process died, probably for want of memory; the same command with fewer --processes goes on where it was"
 
 
 @app.command()
@@ -61,10 +66,7 @@ def build(
                 on_progress=lambda p: counting.show(p.labelled, p.total),
             )
         except BrokenProcessPool as error:
-            raise RefusedError(
-                "a process of the build died, probably for want of memory; the same command with fewer --processes "
-                "goes on where it was"
-            ) from error
+            raise RefusedError(DIED) from error
         except ValueError as error:
             raise RefusedError(str(error)) from error
     path = folder / "crystals.extxyz.gz"
@@ -115,6 +117,7 @@ def add(
     relax: Annotated[
         bool, typer.Option("--relax", help="Relax with CHGNet; energy and bulk modulus are then CHGNet's, too.")
     ] = False,
+    processes: Annotated[int, typer.Option("--processes", "-p", help="Relaxations side by side.", min=1, max=512)] = 1,
     report: Annotated[
         Path | None,
         typer.Option("--report", help="Write every rejected row with its reason, .csv or .json.", metavar="FILE"),
@@ -127,7 +130,8 @@ def add(
     heat_of_formation and energy_per_atom in eV/atom, band_gap and direct_band_gap in eV, bulk_modulus in GPa; the names
     in the public Perov-5 and MP-20 tables are understood as well.
 
-    With --relax, properties other than formation energy and bulk modulus stay those that were read.
+    With --relax, properties other than formation energy and bulk modulus stay those that were read. What was relaxed is
+    kept beside FILE until that is written: after an interruption run the same command again.
     """
     from generators.data.gate import MAX_ATOMS, sift
 
@@ -136,9 +140,10 @@ def add(
         raise RefusedError(f"--report {report}: its name must end in .csv or .json")
     base = _base(to)
     entries, rejected = _load(sources, table)
+    log = into.with_name(f".{into.name}.labels.jsonl")
     if relax and entries:
         fit, unfit = sift(entries, "read", MAX_ATOMS)
-        entries, failed = _relaxed(fit)
+        entries, failed = _relaxed(fit, log, processes)
         rejected += unfit + failed
     merged, more = sift([*base, *entries], into.name.partition(".")[0], MAX_ATOMS)
     rejected += more
@@ -149,6 +154,7 @@ def add(
         hint = f"; see {report}" if report is not None else "; --report FILE tells of each row"
         raise RefusedError(f"nothing was taken of {_words(rejected) or 'what was read'}{hint}")
     merged.write(into)
+    log.unlink(missing_ok=True)
     notes = _notes(base, entries, relax)
     if as_json:
         output.print_json({"file": str(into), "taken": taken, **_outcome(merged, rejected), "notes": notes})
@@ -229,28 +235,44 @@ def _show_more(counting: Counting, before: int, n: int) -> None:
     counting.show(before + n)
 
 
-def _relaxed(dataset: Dataset) -> tuple[list[Entry], list[Rejected]]:
+def _relaxed(dataset: Dataset, log: Path, processes: int) -> tuple[list[Entry], list[Rejected]]:
     """Relax and label what was read; what does not hold is rejected."""
+    from dataclasses import replace
+
     from generators.data.build import entry_of
     from generators.data.dataset import Entry
     from generators.data.gate import Rejected
-    from generators.data.labels import element_energies, label_all
+    from generators.data.labels import element_energies
+    from generators.evaluation.store import content_key
+
+    # by content: a file that was changed since an interruption is another crystal
+    wanted = {content_key(entry.structure): entry for entry in dataset.entries}
+    labels = _labelled({key: entry.structure for key, entry in wanted.items()}, log, processes)
+    held = {
+        e.symbol
+        for key, entry in wanted.items()
+        if labels[key].error is None
+        for e in entry.structure.composition.elements
+    }
+    energies = element_energies(sorted(held))
+    made = [
+        entry_of(replace(labels[key], label=entry.label), entry.source, energies, entry.properties)
+        for key, entry in wanted.items()
+    ]
+    return [m for m in made if isinstance(m, Entry)], [m for m in made if isinstance(m, Rejected)]
+
+
+def _labelled(wanted: dict[str, Structure], log: Path, processes: int) -> dict[str, Label]:
+    from concurrent.futures.process import BrokenProcessPool
+
+    from generators.data.labelling import labelled
     from workflows.cli.counting import Counting
 
     with Counting("relaxed") as counting:
-        structures = list(dataset)
-        labels = label_all(
-            [entry.label for entry in dataset.entries],
-            structures,
-            on_result=lambda n: counting.show(n, len(structures)),
-        )
-    held = {e.symbol for label, s in zip(labels, structures, strict=True) if label.error is None for e in s.composition}
-    energies = element_energies(sorted(held))
-    made = [
-        entry_of(label, entry.source, energies, entry.properties)
-        for label, entry in zip(labels, dataset.entries, strict=True)
-    ]
-    return [m for m in made if isinstance(m, Entry)], [m for m in made if isinstance(m, Rejected)]
+        try:
+            return labelled(wanted, log, processes=processes, on_progress=counting.show)
+        except BrokenProcessPool as error:
+            raise RefusedError(DIED) from error
 
 
 def _notes(base: Sequence[Entry], entries: Sequence[Entry], relax: bool) -> list[str]:

@@ -9,9 +9,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from generators.data.build import Progress, assemble, build, entry_of, read_labels
+from generators.data.build import Progress, assemble, build, entry_of
 from generators.data.dataset import Dataset, Entry
 from generators.data.gate import Rejected, sort_of
+from generators.data.labelling import read_labels
 from generators.data.labels import Label
 from generators.data.proposals import Amounts, Proposal
 

@@ -11,6 +11,9 @@ from pymatgen.io.cif import CifWriter
 
 from generators.data import dataset as shipping
 from generators.data.dataset import Dataset, Entry
+from generators.data.labels import Label
+from generators.data.loaders import load
+from generators.evaluation.store import content_key
 
 
 def rocksalt(cation, a):
@@ -88,6 +91,21 @@ def test_relaxing_labels_with_chgnet(nucleate, mine, tmp_path):
         assert 80 < entry.properties["bulk_modulus"] < 190
         assert entry.properties["band_gap"] > 7
     assert {row["label"] for row in json.loads(report.read_text())} == {"letter", "twin"}
+    assert not list(tmp_path.glob(".*"))  # what was kept for an interruption is not needed any more
+
+
+def test_relaxing_goes_on_after_an_interruption(nucleate, mine, tmp_path):
+    """What was relaxed before it stands in the log, told by an energy that no relaxation would find."""
+    into, log = tmp_path / "set.extxyz", tmp_path / ".set.extxyz.labels.jsonl"
+    done = next(entry.structure for entry in load(mine).entries if entry.label == "MgO")
+    label = Label(content_key(done), done.as_dict(), -7.125, 100.0, converged=True, volume_change=0.0, error=None)
+    log.write_text(json.dumps(label.as_dict()) + "\n" + '{"label": "cut off by a ki')
+    ran = nucleate("data", "add", mine, "--relax", "--output", into)
+    assert ran.code == 0, ran.err
+    energies = {entry.label: entry.energy_ev_per_atom for entry in Dataset.read(into).entries}
+    assert energies["MgO"] == -7.125
+    assert energies["CaO"] == pytest.approx(-6.35, abs=0.6)
+    assert not log.exists()
 
 
 def test_show_tells_what_a_set_holds(nucleate, base):
