@@ -4,7 +4,8 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 # On a machine without a GPU, TORCH_ARGS="--index-url https://download.pytorch.org/whl/cpu" saves several GB.
 TORCH_ARGS ?=
-PROCESSES ?= $(shell nproc 2>/dev/null || echo 2)
+# nproc takes OMP_NUM_THREADS for the number of processors
+PROCESSES ?= $(shell env -u OMP_NUM_THREADS nproc 2>/dev/null || echo 2)
 STAMP := $(VENV)/.nucleate-installed
 
 export OMP_NUM_THREADS := 1

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import safetensors.torch
 from safetensors import SafetensorError
 
+from generators.state_file import STATE, CheckpointError, damaged, read_state
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
     from torch import Tensor
 
-STATE, WEIGHTS = "generator.json", "weights.safetensors"
+__all__ = ("STATE", "WEIGHTS", "CheckpointError", "fitting", "none_ships", "read", "write")
 
-
-class CheckpointError(ValueError):
-    """A checkpoint that can't be used: missing, damaged, of another generator, or written by a newer version."""
+WEIGHTS = "weights.safetensors"
 
 
 def write(
@@ -48,7 +49,9 @@ def write(
     (directory / STATE).write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
 
 
-def read(directory: Path, name: str, version: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def read(
+    directory: Path, name: str, version: int, gaps: Collection[str] = ()
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Read a checkpoint.
 
     Parameters
@@ -58,6 +61,8 @@ def read(directory: Path, name: str, version: int) -> tuple[dict[str, Any], dict
         Registry name of the generator that asks.
     version : int
         Newest format that it understands.
+    gaps : collection of str
+        Tensors in which NaN stands for a value that nobody knows; all others must be finite.
 
     Returns
     -------
@@ -71,13 +76,10 @@ def read(directory: Path, name: str, version: int) -> tuple[dict[str, Any], dict
         The message names the file, what is wrong and what would be right.
     """
     path = directory / STATE
-    if not path.is_file():
-        raise CheckpointError(f"{directory} is no checkpoint: it has no {STATE}")
-    try:
-        state = json.loads(path.read_text())
-        found, number = str(state["name"]), int(state["format"])
-    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged: {error!r}; take another copy") from error
+    state = read_state(directory)
+    found, number = state["name"], state.get("format")
+    if not isinstance(number, int):
+        raise damaged(path, "it does not say its format")
     if found != name:
         raise CheckpointError(f"{path} is a checkpoint of {found!r}, not of {name!r}")
     if number > version:
@@ -88,13 +90,57 @@ def read(directory: Path, name: str, version: int) -> tuple[dict[str, Any], dict
         raise CheckpointError(f"{path} has the old format {number} of {name!r}; {version} is needed: train it again")
     if "weights_sha256" not in state:
         return state, {}
-    weights = directory / WEIGHTS
-    if not weights.is_file():
+    return state, _read_weights(directory, state["weights_sha256"], gaps)
+
+
+def _read_weights(directory: Path, sha256: str, gaps: Collection[str]) -> dict[str, Tensor]:
+    path = directory / WEIGHTS
+    if not path.is_file():
         raise CheckpointError(f"{directory} has no {WEIGHTS}, which its {STATE} names; take another copy")
-    data = weights.read_bytes()
-    if hashlib.sha256(data).hexdigest() != state["weights_sha256"]:
-        raise CheckpointError(f"{weights} is damaged: its sha256 is not the one in {STATE}; take another copy")
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise damaged(path, f"its sha256 is not the one in {STATE}")
     try:
-        return state, safetensors.torch.load(data)
-    except SafetensorError as error:  # pragma: no cover - the hash is checked first
-        raise CheckpointError(f"{weights} is damaged: {error}; take another copy") from error
+        tensors: dict[str, Tensor] = safetensors.torch.load(data)
+    except SafetensorError as error:
+        raise damaged(path, str(error).partition("\n")[0]) from error
+    for name, tensor in sorted(tensors.items()):
+        numbers = tensor.double()
+        known = numbers[~numbers.isnan()] if name in gaps else numbers
+        if not known.isfinite().all():
+            raise damaged(path, f"tensor {name} holds numbers that are not finite")
+    return tensors
+
+
+@contextmanager
+def fitting(directory: Path, name: str) -> Iterator[None]:
+    """Say in one line that weights and ``generator.json`` make no model; torch would list every tensor, line by line.
+
+    Parameters
+    ----------
+    directory : pathlib.Path
+        Of the checkpoint.
+    name : str
+        Registry name of the generator.
+
+    Raises
+    ------
+    CheckpointError
+        For whatever goes wrong inside.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise CheckpointError(
+            f"the weights of {directory} do not fit its {STATE}, or not this version of {name}; take another copy, or "
+            "train it again"
+        ) from error
+
+
+def none_ships(name: str) -> CheckpointError:
+    """Make the error for a model that was asked for by its name alone, and has to be trained first."""
+    return CheckpointError(
+        f"{name}: no trained model of it ships; train one with `nucleate generator train {name} --output my-{name}`, "
+        f"then name its folder: `nucleate generator sample my-{name}`, or in campaign.yaml the option "
+        f"`checkpoint: my-{name}`"
+    )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pymatgen.core import Composition
 
-from generators.crystals.neutrality import neutral
+from generators.crystals.neutrality import neutral, strict_states
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +20,8 @@ COMPLEX_SHARE = 0.5
 """Share of proposals with as many elements as the condition allows: small sets are many, known and soon exhausted."""
 MAX_STOICHIOMETRIES = 500
 """Most stoichiometries looked at for one element set; beyond it the formula unit is kept smaller."""
+MAX_ADVICE = 100
+"""Most element sets that are looked through for a neutral composition before somebody is told that there is none."""
 
 
 def element_sets(condition: Condition) -> dict[int, list[tuple[str, ...]]]:
@@ -123,3 +125,41 @@ def anonymous(counts: tuple[int, ...]) -> str:
     'AB2C4'
     """
     return "".join(chr(ord("A") + i) + (str(count) if count > 1 else "") for i, count in enumerate(sorted(counts)))
+
+
+def asked(condition: Condition) -> str:
+    """Say what a condition that nothing meets asks for, and how it is lifted if the neutrality rule is to blame.
+
+    Examples
+    --------
+    >>> from generators.base import Condition
+    >>> asked(Condition((("Mg", "O"),), max_elements=2, max_atoms=1, neutrality="off"))
+    "Mg-O with 2 elements, at most 1 atom and the neutrality rule 'off'"
+    """
+    systems = condition.chemical_systems
+    first = "-".join(systems[0]) if systems else "nothing"
+    which = first if len(systems) == 1 else f"the {len(systems)} chemical systems (the first: {first})"
+    fewest, most = condition.min_elements, min(condition.max_elements, max(map(len, systems), default=0))
+    elements = _count(fewest, "element") if fewest >= most else f"{fewest} to {most} elements"
+    text = f"{which} with {elements}, at most {_count(condition.max_atoms, 'atom')} and the neutrality rule "
+    text += repr(condition.neutrality)
+    if _none_is_neutral(condition):
+        text += ": none is neutral by it; lift it with --neutrality off (campaign.yaml: `chemistry: {neutrality: off}`)"
+    return text
+
+
+def _none_is_neutral(condition: Condition) -> bool:
+    """Tell whether it is the neutrality rule that leaves no composition, as far as that is soon found out."""
+    if condition.neutrality == "off":
+        return False
+    sets = [s for size, members in element_sets(condition).items() if size <= condition.max_atoms for s in members]
+    states = [state for symbol in {symbol for members in sets for symbol in members} for state in strict_states(symbol)]
+    if condition.neutrality == "strict" and condition.min_elements > 1 and all(state > 0 for state in states):
+        return bool(sets)  # metals, say: none takes electrons
+    return 0 < len(sets) <= MAX_ADVICE and not any(
+        neutral_stoichiometries(s, condition.max_atoms, condition.neutrality) for s in sets
+    )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

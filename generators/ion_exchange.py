@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from generators.base import FitReport, Sample, derive_seed, untrained
-from generators.compositions import complexity_shares, element_sets
+from generators.compositions import asked, complexity_shares, element_sets
 from generators.exchanges import Exchange, Option, decorations, exchanges
 from generators.tally import Tally, evidence
 from generators.volume import rescaled
@@ -122,11 +122,7 @@ class IonExchange:
         if not self.splits:
             table = tuple(option for option in table if not option.exchange.label)
         if not table:
-            raise ValueError(
-                f"ion_exchange: no known prototype of at most {condition.max_atoms} atoms takes the elements of "
-                f"{['-'.join(s) for s in condition.chemical_systems]} ({condition.min_elements} to "
-                f"{condition.max_elements} of them) under the neutrality rule {condition.neutrality!r}"
-            )
+            raise ValueError(f"ion_exchange: no known prototype takes a crystal of {asked(condition)}")
         shares = self.shares(table)
         # Gumbel keys sort a table into a draw without replacement (Yellott, J. Math. Psychol. 15, 109 (1977)).
         keys = np.log(shares) + np.random.default_rng(derive_seed(seed, "order")).gumbel(size=len(table))

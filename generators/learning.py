@@ -157,7 +157,7 @@ def train(
     Raises
     ------
     ValueError
-        If there are no rows, or the folder holds another training.
+        If there are no rows, the folder holds another training, or the loss was no number before any epoch was good.
     """
     if n < 1:
         raise ValueError("there is nothing to train on: the training part is empty")
@@ -183,6 +183,11 @@ def train(
         seconds = time.perf_counter() - begin
         standing.seconds += seconds
         if not math.isfinite(held_out):
+            if not standing.best:
+                raise ValueError(
+                    f"the loss was no number in epoch {number}, before any epoch was good: nothing was learned; "
+                    f"try a lower learning rate than {recipe.learning_rate:g}, or look for absurd values in the data"
+                )
             ending = "diverged"
             break
         epoch = Epoch(number, round(training, 6), round(held_out, 6), round(seconds, 2), standing.batch_size)
@@ -299,12 +304,18 @@ def _resume(
     path = folder / "training.json"
     if not path.exists():
         return None
-    stored = json.loads(path.read_text())
-    if stored["mark"] != _mark(module, recipe, n):
-        raise ValueError(f"{folder} holds another training (recipe, data or model differ); choose another folder")
-    data = (folder / stored["tensors"]).read_bytes()
-    if hashlib.sha256(data).hexdigest() != stored["sha256"]:
-        raise ValueError(f"{folder / stored['tensors']} is damaged; remove {folder} to start over")
+    try:
+        stored = json.loads(path.read_text())
+        mark, weights, sha256 = stored["mark"], folder / stored["tensors"], stored["sha256"]
+        data = weights.read_bytes()
+    except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
+        raise ValueError(f"{path} is damaged; remove {folder} to start over") from error
+    if mark != _mark(module, recipe, n):
+        raise ValueError(
+            f"{folder} holds another training (recipe, data or model differ); start over, or choose another folder"
+        )
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise ValueError(f"{weights} is damaged; remove {folder} to start over")
     tensors = safetensors.torch.load(data)
     module.load_state_dict({k.removeprefix("now."): v for k, v in tensors.items() if k.startswith("now.")})
     state: dict[int, dict[str, Tensor]] = {}

@@ -23,7 +23,7 @@ from pyxtal.msg import VolumeError
 from pyxtal.symmetry import Group
 
 from generators.base import FitReport, Sample, derive_seed, untrained
-from generators.compositions import anonymous, complexity_shares, element_sets, neutral_stoichiometries
+from generators.compositions import anonymous, asked, complexity_shares, element_sets, neutral_stoichiometries
 from generators.tally import Tally, evidence
 from generators.volume import additive_volume
 
@@ -142,11 +142,7 @@ class RandomSymmetric:
             if any(neutral_stoichiometries(s, condition.max_atoms, condition.neutrality) for s in members)
         }
         if not sets:
-            raise ValueError(
-                f"random: no composition of {['-'.join(s) for s in condition.chemical_systems]} with "
-                f"{condition.min_elements} to {condition.max_elements} elements in at most {condition.max_atoms} atoms "
-                f"keeps the neutrality rule {condition.neutrality!r}"
-            )
+            raise ValueError(f"random: no composition of {asked(condition)}")
         groups = self._group_shares()
         return (self._one(index, condition, sets, groups, derive_seed(seed, index)) for index in range(start, n))
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import inspect
-import json
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from generators.adapters.options import anchored as anchored_option
+from generators.state_file import STATE, CheckpointError, read_state
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from generators.base import Generator
 
 
@@ -28,12 +32,15 @@ class Entry:
     trained : bool
         Whether it is a trained model. Its checkpoint ships in the folder ``checkpoint`` beside its module, or, where
         there is no such folder, is one that somebody trained and names in the option ``checkpoint``.
+    paths : tuple of str
+        Options that name files or folders, beside the ``checkpoint`` of a trained model.
     """
 
     name: str
     target: str
     summary: str
     trained: bool = False
+    paths: tuple[str, ...] = ()
 
 
 ENTRIES = (
@@ -78,13 +85,29 @@ ENTRIES = (
         "random space group, Wyckoff positions and coordinates; learns which groups and stoichiometries held",
     ),
     Entry("mixture", "generators.mixture:Mixture", "several generators with shares"),
-    Entry("folder", "generators.adapters.folder:FolderOfCrystals", "crystals that lie in a folder of files"),
-    Entry("script", "generators.adapters.script:OutsideModel", "a program of your own in an environment of its own"),
-    Entry("mattergen", "generators.adapters.mattergen:MatterGen", "MatterGen, installed in an environment of its own"),
+    Entry(
+        "folder",
+        "generators.adapters.folder:FolderOfCrystals",
+        "crystals that lie in a folder of files",
+        paths=("path",),
+    ),
+    Entry(
+        "script",
+        "generators.adapters.script:OutsideModel",
+        "a program of your own in an environment of its own",
+        paths=("python", "command", "cache"),
+    ),
+    Entry(
+        "mattergen",
+        "generators.adapters.mattergen:MatterGen",
+        "MatterGen, installed in an environment of its own",
+        paths=("python", "model_path", "cache"),
+    ),
     Entry(
         "chemeleon",
         "generators.adapters.chemeleon:ChemeleonDNG",
         "Chemeleon-DNG (compositions or any crystals), installed in an environment of its own",
+        paths=("python", "model_path", "cache"),
     ),
 )
 """What is registered; the one place to add a generator."""
@@ -144,13 +167,41 @@ def abilities_of(name: str, checkpoint: str | None = None) -> Abilities | None:
             root = find_spec(package)
             if root is None or root.origin is None:
                 return None
-            path = Path(root.origin).parent / "checkpoint" / "generator.json"
+            folder = Path(root.origin).parent / "checkpoint"
         else:
-            path = Path(checkpoint) / "generator.json"
-        state = json.loads(path.read_text())
+            folder = Path(checkpoint)
+        state = read_state(folder)
         return Abilities(tuple(state["elements"]), tuple(state["properties"]))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError):
+    except (OSError, CheckpointError, KeyError, TypeError):
         return None
+
+
+def needs_options(name: str) -> bool:
+    """Tell whether a name alone makes no generator: no weights of it ship, or it is of others or made of others."""
+    entry = next((entry for entry in ENTRIES if entry.name == name), None)
+    if entry is None:
+        return False
+    return bool(entry.paths) or name == "mixture" or (entry.trained and abilities_of(name) is None)
+
+
+def anchored(name: str, options: Mapping[str, Any], base: Path) -> dict[str, Any]:
+    """Take relative paths in a generator's options from a folder; without this they start in the working directory.
+
+    Parameters
+    ----------
+    name : str
+        Of the generator; the options of one that is not registered stay as they are.
+    options : mapping
+    base : pathlib.Path
+
+    Returns
+    -------
+    dict
+        All options, those that name files or folders with absolute paths if ``base`` is one.
+    """
+    entry = next((entry for entry in ENTRIES if entry.name == name), None)
+    paths = () if entry is None else (*entry.paths, *(("checkpoint",) if entry.trained else ()))
+    return {key: anchored_option(key, value, base) if key in paths else value for key, value in options.items()}
 
 
 def options_of(name: str) -> dict[str, Any]:
@@ -198,15 +249,15 @@ def load_generator(directory: Path) -> Generator:
 
     Raises
     ------
-    ValueError
-        If ``generator.json`` is no state of a registered generator.
+    CheckpointError
+        If ``generator.json`` is missing, damaged, or no state of a registered generator.
     """
-    path = directory / "generator.json"
+    name = read_state(directory)["name"]
     try:
-        name = json.loads(path.read_text())["name"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no saved generator: {error!r}") from error
-    return cast("Generator", _class(name).load(directory))
+        found = _class(name)
+    except ValueError as error:
+        raise CheckpointError(f"{directory / STATE}: {error}; was it written by a newer version?") from error
+    return cast("Generator", found.load(directory))
 
 
 def class_of(name: str) -> Any:

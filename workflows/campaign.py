@@ -22,6 +22,7 @@ from workflows.runtime.firetask import PRODUCER
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from generators.base import Generator
     from workflows.engines.base import Engine
     from workflows.problems import Problem
     from workflows.runtime.store import Store
@@ -92,14 +93,16 @@ def launch(spec: CampaignSpec, directory: Path, *, store: Store, base: Path | No
     Raises
     ------
     LaunchRefusedError
-        If the engine can't do what is asked, a file of known crystals can't be taken, or another spec has the name.
+        If the engine can't do what is asked, a file of known crystals can't be taken, a generator can't be made, or
+        another spec has the name.
     """
     engine = make_engine(spec.engine, spec.protocol)
     errors = [problem for problem in engine.check(spec) if problem.level == "error"]
     if errors:
         raise LaunchRefusedError("; ".join(f"{p.key}: {p.message}" for p in errors), errors)
+    base = base or directory
     try:
-        crystals = read_known(spec, base or directory)
+        crystals = read_known(spec, base)
     except KnownFilesError as error:
         raise LaunchRefusedError(str(error), error.problems) from error
     known = _OwnKnown(to_bytes(crystals), len(crystals))
@@ -108,9 +111,10 @@ def launch(spec: CampaignSpec, directory: Path, *, store: Store, base: Path | No
     existing = database.campaigns.find_one({"name": spec.name})
     if existing is not None:
         _refuse_another(existing, spec, known)
+    generator = None if existing is not None else _first_generator(spec, base)
     directory.mkdir(parents=True, exist_ok=True)
     store.write_configs(directory)  # before the store is written to: a directory that refuses leaves nothing behind
-    created = existing is None and _store_campaign(spec, directory, store, engine, known)
+    created = generator is not None and _store_campaign(spec, directory, generator, store, engine, known)
     stored = campaign_document(database, spec.name)
     if not (directory / "campaign.yaml").exists():
         text = yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
@@ -124,7 +128,16 @@ def launch(spec: CampaignSpec, directory: Path, *, store: Store, base: Path | No
     return LaunchResult(spec.name, created or added, message, missing)
 
 
-def _store_campaign(spec: CampaignSpec, directory: Path, store: Store, engine: Engine, known: _OwnKnown) -> bool:
+def _first_generator(spec: CampaignSpec, base: Path) -> Generator:
+    try:
+        return initial_generator(spec, base)
+    except (ValueError, OSError) as error:
+        raise LaunchRefusedError(f"generator: {error}") from error
+
+
+def _store_campaign(
+    spec: CampaignSpec, directory: Path, generator: Generator, store: Store, engine: Engine, known: _OwnKnown
+) -> bool:
     """Insert the campaign's document with its reference set and initial generator; false if another was faster."""
     document: dict[str, Any] = {
         "name": spec.name,
@@ -135,7 +148,7 @@ def _store_campaign(spec: CampaignSpec, directory: Path, store: Store, engine: E
         "store": store.profile,
         "state": "running",
         "why": "",
-        "initial_state": save_state(store.files, initial_generator(spec)),
+        "initial_state": save_state(store.files, generator),
         "reference": prepare_reference(store.files, engine, spec),
         "known": {"sha256": store.files.put_bytes(known.data), "n": known.n},
         "software": software_versions(),

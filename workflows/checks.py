@@ -6,8 +6,9 @@ from difflib import get_close_matches
 from functools import partial
 from typing import TYPE_CHECKING
 
-from generators.registry import abilities_of, describe, make_generator, options_of
+from generators.registry import abilities_of, describe, make_generator, needs_options, options_of
 from workflows.engines.registry import make_engine
+from workflows.generator_states import shares_of
 from workflows.known_files import check_known
 from workflows.problems import Problem
 from workflows.runtime.address import address_of
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from workflows.spec import CampaignSpec
+    from workflows.spec import CampaignSpec, GeneratorShare
 
 
 def check_engine(spec: CampaignSpec) -> list[Problem]:
@@ -29,19 +30,19 @@ def check_engine(spec: CampaignSpec) -> list[Problem]:
     return engine.check(spec)
 
 
-def check_generators(spec: CampaignSpec) -> list[Problem]:
-    """List generators and options of generators that do not exist."""
+def check_generators(spec: CampaignSpec, base: Path | None = None) -> list[Problem]:
+    """List generators and options of generators that do not exist; relative paths in options start at ``base``."""
     problems = []
     known = [entry["name"] for entry in describe()]
-    for index, share in enumerate(spec.generator):
+    for index, share in enumerate(shares_of(spec, base)):
         if share.name not in known:
             close = get_close_matches(share.name, known, n=1)
             hint = f"did you mean {close[0]}? " if close else ""
             message = f"no generator is called {share.name!r}; {hint}known: {', '.join(known)}"
             problems.append(Problem(f"generator[{index}].name", message))
             continue
-        problems += _untaught(spec, index)
-        if not share.options:
+        problems += _untaught(spec, index, share)
+        if not share.options and not needs_options(share.name):
             continue  # what a generator's options are is known by importing it, which takes seconds
         options = options_of(share.name)
         unknown = sorted(set(share.options) - set(options))
@@ -61,9 +62,8 @@ def check_generators(spec: CampaignSpec) -> list[Problem]:
     return problems
 
 
-def _untaught(spec: CampaignSpec, index: int) -> list[Problem]:
+def _untaught(spec: CampaignSpec, index: int, share: GeneratorShare) -> list[Problem]:
     """List the elements and targets of a campaign that a trained model never saw."""
-    share = spec.generator[index]
     checkpoint = share.options.get("checkpoint")
     seen = abilities_of(share.name, checkpoint if isinstance(checkpoint, str) else None)
     if seen is None:
@@ -109,4 +109,5 @@ def checks_for(base: Path) -> tuple[Callable[[CampaignSpec], list[Problem]], ...
     base : pathlib.Path
         Directory of the campaign's file, where its relative paths start.
     """
-    return (check_engine, check_generators, check_budget, check_store, partial(check_known, base=base))
+    generators, known = partial(check_generators, base=base), partial(check_known, base=base)
+    return (check_engine, generators, check_budget, check_store, known)

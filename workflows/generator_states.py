@@ -6,21 +6,46 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from generators.registry import load_generator, make_generator
+from generators.registry import anchored, load_generator, make_generator
 
 if TYPE_CHECKING:
     from generators.base import Generator
     from workflows.runtime.blobs import Blobs
-    from workflows.spec import CampaignSpec
+    from workflows.spec import CampaignSpec, GeneratorShare
 
 
-def initial_generator(spec: CampaignSpec) -> Generator:
-    """Make the generator that samples round 1: the one that the spec names, or the mix with its shares."""
-    if len(spec.generator) == 1:
-        only = spec.generator[0]
-        return make_generator(only.name, **only.options)
-    members = [(part.name, part.share, part.options) for part in spec.generator]
-    return make_generator("mixture", members=members)
+def shares_of(spec: CampaignSpec, base: Path | None) -> tuple[GeneratorShare, ...]:
+    """Give the generators of a campaign with the paths in their options taken from the directory of its file.
+
+    The spec keeps them as they are written, as it does those of ``known``: its hash is the same wherever it lies.
+
+    Parameters
+    ----------
+    spec : CampaignSpec
+    base : pathlib.Path or None
+        None: they start in the working directory.
+    """
+    if base is None:
+        return spec.generator
+    start = base.resolve()
+    return tuple(
+        share.model_copy(update={"options": anchored(share.name, share.options, start)}) for share in spec.generator
+    )
+
+
+def initial_generator(spec: CampaignSpec, base: Path | None = None) -> Generator:
+    """Make the generator that samples round 1: the one that the spec names, or the mix with its shares.
+
+    Parameters
+    ----------
+    spec : CampaignSpec
+    base : pathlib.Path, optional
+        Directory of the campaign's file, where relative paths in options start.
+    """
+    shares = shares_of(spec, base)
+    if len(shares) == 1:
+        return make_generator(shares[0].name, **shares[0].options)
+    return make_generator("mixture", members=[(share.name, share.share, share.options) for share in shares])
 
 
 def updates_of(generator: Generator) -> list[dict[str, Any]]:

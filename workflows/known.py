@@ -10,6 +10,7 @@ from generators.data.dataset import shipped as shipped_dataset
 from generators.registry import is_trained
 from workflows import ledger
 from workflows.known_files import from_bytes
+from workflows.reference_proposals import literature, polymorphs
 from workflows.reference_store import campaign_reference
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ def known_structures_of(database: Database[Any], files: Blobs, spec: CampaignSpe
     return KnownStructures(
         [
             *shipped,
+            *literature(),
+            *polymorphs(),
             *((f"reference {entry.id}", entry.crystal.structure()) for entry in entries),
             *((f"known {label}", structure) for label, structure in own),
             *((f"training set {label}", structure) for label, structure in _trained_on(spec, chemistry)),

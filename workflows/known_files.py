@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Known = list[tuple[str, Structure]]
 
-_ENDINGS = (".cif", ".vasp", ".xyz", ".extxyz")
+_ENDINGS = (".cif", ".vasp", ".xyz", ".extxyz", ".xyz.gz", ".extxyz.gz")
 
 
 class KnownFilesError(Exception):
@@ -108,7 +108,7 @@ def _files(entry: str, base: Path) -> Iterator[tuple[str, Path]]:
         return
     inside = sorted(file for file in path.iterdir() if _is_crystal_file(file))
     if not inside:
-        raise ValueError("has no crystal files in it; it needs .cif, .vasp, .extxyz or POSCAR files")
+        raise ValueError("has no crystal files in it; it needs .cif, .vasp, .extxyz, .extxyz.gz or POSCAR files")
     for file in inside:
         yield f"{entry.rstrip('/')}/{file.name}", file
 

@@ -144,7 +144,17 @@ def enumerate_subsystem(elements: Iterable[str], limits: Limits | None = None) -
 @lru_cache(maxsize=1)
 def literature() -> tuple[tuple[str, Structure], ...]:
     """Read the phases that matter and that no dependency ships; parameters are starting points, the engine relaxes."""
-    phases = json.loads(files("workflows").joinpath("data/known_phases.json").read_text(encoding="utf-8"))
+    return _phases_of("known_phases.json")
+
+
+@lru_cache(maxsize=1)
+def polymorphs() -> tuple[tuple[str, Structure], ...]:
+    """Read metastable phases that somebody has made: they are not novel, and need not compete."""
+    return _phases_of("known_polymorphs.json")
+
+
+def _phases_of(file: str) -> tuple[tuple[str, Structure], ...]:
+    phases = json.loads(files("workflows").joinpath(f"data/{file}").read_text(encoding="utf-8"))
     return tuple(
         (
             f"literature/{phase['name']}",

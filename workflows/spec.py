@@ -218,7 +218,9 @@ class GeneratorShare(_Part):
 
     name: str = Field(..., description="a registered generator: symmetric, ion_exchange, random, ...")
     share: float = Field(1.0, gt=0, le=1e6, strict=True, description="relative share of the samples")
-    options: dict[str, Any] = Field(default_factory=dict, description="passed to the generator")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="passed to the generator; paths in them are relative to this file"
+    )
 
 
 class Budget(_Part):
@@ -310,8 +312,8 @@ class CampaignSpec(_Part):
     def sha256(self) -> str:
         """Hash what decides results; ``store`` and ``description`` do not.
 
-        Of ``known`` the paths count as they are written; what is in the files is hashed by
-        :mod:`workflows.known_files`, so that the hash is the same wherever the campaign lies.
+        Of ``known``, and of options that name files, the paths count as they are written; what is in the files of
+        ``known`` is hashed by :mod:`workflows.known_files`, so that the hash is the same wherever the campaign lies.
         """
         content = self.model_dump(mode="json", exclude={"store", "description"})
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

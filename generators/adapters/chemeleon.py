@@ -24,7 +24,7 @@ from generators.adapters.process import EnvironmentProblem
 from generators.adapters.reading import read_file
 from generators.adapters.runs import Part
 from generators.adapters.stream import OutsideGenerator
-from generators.compositions import complexity_shares, element_sets, neutral_stoichiometries
+from generators.compositions import asked, complexity_shares, element_sets, neutral_stoichiometries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -122,11 +122,7 @@ class ChemeleonDNG(OutsideGenerator):
 
     def _refuse(self, condition: Condition) -> None:
         if self.task == "csp" and not self.formulas and not composable(condition):
-            raise ValueError(
-                f"chemeleon: no composition of {['-'.join(s) for s in condition.chemical_systems]} with "
-                f"{condition.min_elements} to {condition.max_elements} elements in at most {condition.max_atoms} atoms "
-                f"keeps the neutrality rule {condition.neutrality!r}"
-            )
+            raise ValueError(f"chemeleon: no composition of {asked(condition)}")
 
     def _command(self, run: Run, output: Path, condition_file: Path) -> tuple[list[str], dict[str, Any]]:
         del condition_file

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,46 @@ def program(owner: str, option: str, value: Any) -> str:
     if isinstance(value, str) and value and "/" not in value and "\0" not in value and not value.startswith("~"):
         return value
     return path(owner, option, value)
+
+
+def anchored_word(value: str, base: Path | None = None) -> str:
+    """Make a relative path of a file that is there absolute, of all words of a command: runs have another directory.
+
+    Parameters
+    ----------
+    value : str
+        A word of a command. What is an option, has a placeholder, or is no path of a file stays as it is.
+    base : pathlib.Path, optional
+        Where relative paths start (default: the working directory).
+    """
+    if PLACEHOLDER.search(value) or value.startswith("-") or len(value) > 4000:
+        return value
+    found = (base or Path()) / _at_home(value)
+    return str(found.absolute()) if ("/" in value or value.endswith(".py")) and found.is_file() else value
+
+
+def anchored(option: str, value: Any, base: Path) -> Any:
+    """Take a relative path from a folder instead of the working directory.
+
+    Parameters
+    ----------
+    option : str
+        Its name: a ``python`` without a slash is looked up on the PATH, a ``command`` has words of all sorts.
+    value : Any
+        What is no text is left to the check of the option.
+    base : pathlib.Path
+    """
+    if option == "command" and isinstance(value, (list, tuple)):
+        return [anchored_word(one, base) if isinstance(one, str) else one for one in value]
+    if not isinstance(value, str) or not value.strip() or (option == "python" and "/" not in value):
+        return value
+    return str(base / _at_home(value))
+
+
+def _at_home(value: str) -> Path:
+    with suppress(RuntimeError):  # there is no user of that name
+        return Path(value).expanduser()
+    return Path(value)
 
 
 @dataclass(frozen=True)

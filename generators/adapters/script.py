@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from generators.adapters import manifest
-from generators.adapters.options import PLACEHOLDER, Running, program, texts
+from generators.adapters.options import PLACEHOLDER, Running, anchored_word, program, texts
 from generators.adapters.process import EnvironmentProblem, find_program
 from generators.adapters.stream import OutsideGenerator
 
@@ -89,7 +89,7 @@ class OutsideModel(OutsideGenerator):
                 raise ValueError(f"{self.name}: the option needs takes names of modules, not {module!r}")
         if modules and python is None:
             raise ValueError(f"{self.name}: the option needs asks for the option python, whose modules are looked at")
-        self.command = tuple(_anchored(word) for word in texts(self.name, "command", command, least=1))
+        self.command = tuple(anchored_word(one) for one in texts(self.name, "command", command, least=1))
         used = {found for word in self.command for found in PLACEHOLDER.findall(word)}
         if unknown := sorted(used - set(PLACEHOLDERS)):
             known = ", ".join(f"{{{p}}}" for p in PLACEHOLDERS)
@@ -136,11 +136,3 @@ class OutsideModel(OutsideGenerator):
                     f"{self.name}: {word} (option command) is not there; give its full path, as it is where sampling "
                     "runs"
                 )
-
-
-def _anchored(word: str) -> str:
-    """Take a relative path of a file from the working directory: runs and workers have another one."""
-    if PLACEHOLDER.search(word) or word.startswith("-") or len(word) > 4000:
-        return word
-    path = Path(word).expanduser()
-    return str(path.absolute()) if ("/" in word or word.endswith(".py")) and path.is_file() else word

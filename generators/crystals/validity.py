@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import re
 import warnings
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+    from pymatgen.core import PeriodicSite
 
 MIN_DISTANCE_RATIO = 0.65
 """Shortest distance allowed, as a share of the sum of covalent radii (Cordero et al., Dalton Trans. 2832 (2008), as in
@@ -90,7 +92,8 @@ def read_structure(path: Path) -> Structure:
     Parameters
     ----------
     path : pathlib.Path
-        ``.cif``, ``.vasp``, ``.xyz``, ``.extxyz``, ``.json``, or a name with POSCAR or CONTCAR in it.
+        ``.cif``, ``.vasp``, ``.xyz`` and ``.extxyz`` (either may be gzipped), ``.json``, or a name with POSCAR or
+        CONTCAR in it.
 
     Raises
     ------
@@ -176,8 +179,10 @@ def _parse(path: Path, *, every: bool) -> list[Structure]:
     name = path.name.lower()
     if name.endswith(".cif"):
         return _parse_cif(path, every=every)
-    if name.endswith((".xyz", ".extxyz")):
-        frames = ase_read(path, index=":" if every else slice(1), format="extxyz")
+    if name.removesuffix(".gz").endswith((".xyz", ".extxyz")):
+        # ASE seeks back and forth, which in a gzipped file means to decompress it anew for every frame
+        source = io.StringIO(gzip.decompress(path.read_bytes()).decode()) if name.endswith(".gz") else path
+        frames = ase_read(source, index=":" if every else slice(1), format="extxyz")
         if not frames:
             raise ValueError("it is empty")
         if not all(atoms.cell.rank == 3 for atoms in frames):
@@ -185,7 +190,7 @@ def _parse(path: Path, *, every: bool) -> list[Structure]:
         return [AseAtomsAdaptor.get_structure(atoms) for atoms in frames]
     if name.endswith((".vasp", ".json")) or "poscar" in name or "contcar" in name:
         return [Structure.from_file(path)]
-    raise ValueError("its format is not known by its name; use .cif, .vasp, .extxyz, .json or POSCAR")
+    raise ValueError("its format is not known by its name; use .cif, .vasp, .extxyz, .extxyz.gz, .json or POSCAR")
 
 
 def _parse_cif(source: Path | io.StringIO, *, every: bool) -> list[Structure]:
@@ -205,22 +210,38 @@ def _parse_cif(source: Path | io.StringIO, *, every: bool) -> list[Structure]:
 
 
 def _species_problems(structure: Structure) -> list[str]:
+    """Say of each species that can't be taken what is wrong with it, and where its first site is.
+
+    A site is told by its coordinates: its number is pymatgen's, which sorts the sites of a CIF, and can't be found in
+    the file.
+    """
+    found: dict[tuple[str, str], list[PeriodicSite]] = {}
+    for site in structure:
+        if problem := _species_problem(site):
+            found.setdefault(problem, []).append(site)
     reasons = []
-    for number, site in enumerate(structure, start=1):
-        if not site.is_ordered:
-            reasons.append(
-                f"site {number} ({site.species_string}) is partially occupied; give an ordered structure, "
-                "one whole element a site"
-            )
-            continue
-        symbol = getattr(site.specie, "symbol", str(site.specie))
-        if not Element.is_valid_symbol(symbol):
-            reasons.append(f"site {number} ({site.species_string}) is no element; use symbols such as Mg, Al, O")
-        elif site.specie.Z == 1 and (site.specie.name if hasattr(site.specie, "name") else symbol) in {"D", "T"}:
-            reasons.append(f"site {number} ({site.species_string}) is an isotope; write H")
-        elif site.specie.Z > MAX_ATOMIC_NUMBER:
-            reasons.append(f"site {number} ({symbol}) is beyond curium; no radii are known for it")
+    for (species, wrong), sites in found.items():
+        others = {1: "", 2: " and at 1 other site"}.get(len(sites), f" and at {len(sites) - 1} other sites")
+        reasons.append(f"{species} at {_place(sites[0])}{others} {wrong}")
     return reasons
+
+
+def _species_problem(site: PeriodicSite) -> tuple[str, str] | None:
+    if not site.is_ordered:
+        return site.species_string, "is partially occupied; give an ordered structure, one whole element a site"
+    symbol = getattr(site.specie, "symbol", str(site.specie))
+    if not Element.is_valid_symbol(symbol):
+        return symbol, "is no element; use symbols such as Mg, Al, O"
+    name = getattr(site.specie, "name", symbol)
+    if site.specie.Z == 1 and name in {"D", "T"}:
+        return name, "is an isotope; write H"
+    if site.specie.Z > MAX_ATOMIC_NUMBER:
+        return symbol, "is beyond curium; no radii are known for it"
+    return None
+
+
+def _place(site: PeriodicSite) -> str:
+    return f"({', '.join(f'{round(float(x), 4) + 0.0:g}' for x in site.frac_coords)})"
 
 
 def _cell_problems(matrix: NDArray[np.float64]) -> tuple[list[str], NDArray[np.float64]]:
@@ -270,9 +291,10 @@ def _short_distances(
         if ratios[i, j] <= 1:
             break
         a, b = structure[i].specie.symbol, structure[j].specie.symbol
+        other = "its own image" if i == j else f"{b} at {_place(structure[j])}"
         reasons.setdefault(
             tuple(sorted((a, b))),
-            f"atoms {i + 1} ({a}) and {j + 1} ({b}) are {distances[i, j]:.2f} Å apart, at least {limits[i, j]:.2f} Å "
-            f"({MIN_DISTANCE_RATIO} of their covalent radii) is needed",
+            f"{a} at {_place(structure[i])} and {other} are {distances[i, j]:.2f} Å apart, at least "
+            f"{limits[i, j]:.2f} Å ({MIN_DISTANCE_RATIO} of their covalent radii) is needed",
         )
     return list(reasons.values())

@@ -177,6 +177,12 @@ class Dataset:
             If the file is no such data set; the message names the file and what is wrong.
         FileNotFoundError
         """
+        if path.is_dir():
+            built = path / "crystals.extxyz.gz"
+            raise ValueError(
+                f"{path} is a folder; name the data set in it{f', {built}' if built.is_file() else ''}, or read it "
+                "with `nucleate data add`"
+            )
         raw = path.read_bytes()
         try:
             text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()

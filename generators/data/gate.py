@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 from math import isfinite
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,6 @@ MAX_ATOMS = 20
 """Most atoms in a cell: what the trained models can be asked for."""
 
 _SORTS = (
-    ("label occurs twice", "label twice"),
     ("same crystal", "duplicate"),
     ("did not converge", "not converged"),
     ("fell apart", "fell apart"),
@@ -117,10 +117,14 @@ def rejection_rows(rejected: Iterable[Rejected]) -> list[dict[str, str]]:
 def sift(entries: Iterable[Entry], name: str, max_atoms: int = MAX_ATOMS) -> tuple[Dataset, list[Rejected]]:
     """Keep what passes the gate; report every row that does not.
 
+    A label says nothing about a crystal, so that one is no reason to refuse another crystal: a label that is taken
+    already gets the first free number (``MgO-2``), and none that is given to any row. Whoever wants to tell of it finds
+    such entries by that: their labels are none of those that came in.
+
     Parameters
     ----------
     entries : iterable of Entry
-        The first of equal crystals stays.
+        The first of equal crystals stays, and so does its label.
     name : str
         Of the data set.
     max_atoms : int
@@ -128,27 +132,34 @@ def sift(entries: Iterable[Entry], name: str, max_atoms: int = MAX_ATOMS) -> tup
     Returns
     -------
     dataset : Dataset
+        Labels are unique in it.
     rejected : list of Rejected
+        Under the labels they came with.
     """
+    entries = list(entries)
+    given = {entry.label for entry in entries}
     kept: list[Entry] = []
     rejected: list[Rejected] = []
     index = DuplicateIndex()
     labels: set[str] = set()
     for entry in entries:
-        if entry.label in labels:
-            rejected.append(Rejected(entry.label, "its label occurs twice; labels must be unique"))
-            continue
         if reasons := problems(entry, max_atoms):
             rejected.append(Rejected(entry.label, "; ".join(reasons)))
             continue
+        label = _free(entry.label, labels, given) if entry.label in labels else entry.label
         try:
-            twin = index.add(entry.label, Prepared(entry.structure))
+            twin = index.add(label, Prepared(entry.structure))
         except ValueError as error:
             rejected.append(Rejected(entry.label, str(error)))
             continue
         if twin is not None:
             rejected.append(Rejected(entry.label, f"is the same crystal as {twin}"))
             continue
-        labels.add(entry.label)
-        kept.append(entry)
+        labels.add(label)
+        kept.append(entry if label == entry.label else replace(entry, label=label))
     return Dataset(name, tuple(kept)), rejected
+
+
+def _free(label: str, *taken: set[str]) -> str:
+    numbered = (f"{label}-{number}" for number in count(2))
+    return next(one for one in numbered if not any(one in labels for labels in taken))

@@ -30,7 +30,7 @@ from generators.data.dataset import PROPERTY_UNITS, Entry
 from generators.data.gate import Rejected
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 COLUMNS = {
@@ -46,6 +46,11 @@ ENERGY_COLUMN = "energy_per_atom"
 """eV/atom; ``energy`` in extended XYZ is that of the whole cell."""
 LABEL_COLUMNS = ("label", "material_id", "id", "name")
 FILE_COLUMNS = ("file", "filename", "cif", "name", "label", "material_id", "id")
+_OTHER_COLUMN = re.compile(
+    r"(unnamed0|index|number|(pretty)?formula|composition|n?elements|n(sites|atoms)|spacegroup(number|symbol)?(conv)?|"
+    r"crystalsystem|heatall|a|b|c|alpha|beta|gamma|volume|density|split|fold|(mp|icsd|cod|oqmd|jarvis|task|entry)ids?)?"
+)
+"""Letters and digits of columns that hold no property of ours: those of the public tables and what crystals tell."""
 
 
 class Loaded(NamedTuple):
@@ -61,6 +66,7 @@ class _Collector:
 
     source: str
     on_row: Callable[[int], None] | None = None
+    on_note: Callable[[str], None] | None = None
     entries: list[Entry] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
 
@@ -85,6 +91,11 @@ class _Collector:
         self.rejected.append(Rejected(label, reason))
         self._count()
 
+    def note(self, text: str) -> None:
+        """Tell what a user should know of the source as a whole."""
+        if self.on_note is not None:
+            self.on_note(text)
+
     def _count(self) -> None:
         if self.on_row is not None:
             self.on_row(len(self.entries) + len(self.rejected))
@@ -94,7 +105,12 @@ class _Collector:
         return Loaded(self.entries, self.rejected)
 
 
-def load(source: Path, table: Path | None = None, on_row: Callable[[int], None] | None = None) -> Loaded:
+def load(
+    source: Path,
+    table: Path | None = None,
+    on_row: Callable[[int], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
+) -> Loaded:
     """Read crystals by the kind of the source: a folder of CIFs, ``.csv[.gz]``, ``.extxyz[.gz]``, or one crystal file.
 
     Parameters
@@ -104,6 +120,9 @@ def load(source: Path, table: Path | None = None, on_row: Callable[[int], None] 
         Properties of a folder's CIFs, by file name.
     on_row : callable, optional
         Called with the number of rows read so far.
+    on_note : callable, optional
+        Called with what is worth knowing though no row is refused for it: columns of a table that look like properties
+        and are none that is understood, crystals of a folder that a table has no row for.
 
     Raises
     ------
@@ -114,11 +133,11 @@ def load(source: Path, table: Path | None = None, on_row: Callable[[int], None] 
     if table is not None and not source.is_dir():
         raise ValueError(f"{source}: a table of properties by file name belongs to a folder of CIFs")
     if source.is_dir():
-        return load_cifs(source, table, on_row)
+        return load_cifs(source, table, on_row, on_note)
     if not source.exists():
         raise FileNotFoundError(f"{source}: no such file or folder")
     if name.endswith(".csv"):
-        return load_table(source, on_row)
+        return load_table(source, on_row, on_note)
     if name.endswith((".extxyz", ".xyz")):
         return load_extxyz(source, on_row)
     rows = _Collector(source.name, on_row)
@@ -126,7 +145,12 @@ def load(source: Path, table: Path | None = None, on_row: Callable[[int], None] 
     return rows.result()
 
 
-def load_cifs(folder: Path, table: Path | None = None, on_row: Callable[[int], None] | None = None) -> Loaded:
+def load_cifs(
+    folder: Path,
+    table: Path | None = None,
+    on_row: Callable[[int], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
+) -> Loaded:
     """Read the CIFs of a folder.
 
     Parameters
@@ -135,39 +159,49 @@ def load_cifs(folder: Path, table: Path | None = None, on_row: Callable[[int], N
     table : pathlib.Path, optional
         CSV with a column of file names (with or without ``.cif``; ``file``, ``filename``, ``name``, ...) and columns of
         properties. A file that it does not name has none.
-    on_row : callable, optional
+    on_row, on_note : callable, optional
+        As for :func:`load`.
 
     Raises
     ------
-    ValueError
-        If the folder holds no CIF, or the table no column of file names.
+    ValueError, FileNotFoundError
+        If the folder holds no CIF, or the table is not there or has no column of file names.
     """
     paths = sorted(p for p in folder.iterdir() if p.suffix.lower() == ".cif")
     if not paths:
         raise ValueError(f"{folder}: there is no .cif file in it")
-    rows = _Collector(folder.name, on_row)
+    rows = _Collector(folder.name, on_row, on_note)
     values = {} if table is None else _by_file(table, {p.stem for p in paths}, rows)
+    lacking = 0
     for path in paths:
+        before = len(rows.entries)
         _add_file(rows, path, values.get(path.stem, {}))
+        lacking += 0 if path.stem in values else len(rows.entries) - before
+    if table is not None and lacking:
+        have = "has" if lacking == 1 else "have"
+        rows.note(f"{lacking} of the {len(rows.entries)} crystals of {folder} {have} no row in {table}")
     return rows.result()
 
 
-def load_table(path: Path, on_row: Callable[[int], None] | None = None) -> Loaded:
+def load_table(
+    path: Path, on_row: Callable[[int], None] | None = None, on_note: Callable[[str], None] | None = None
+) -> Loaded:
     """Read a CSV with a column ``cif`` that holds the text of a CIF, as Perov-5 and MP-20 are laid out.
 
     Parameters
     ----------
     path : pathlib.Path
         May be gzipped. Properties come from the columns in :data:`COLUMNS`, labels from ``material_id``.
-    on_row : callable, optional
+    on_row, on_note : callable, optional
+        As for :func:`load`.
 
     Raises
     ------
     ValueError
         If it is no CSV or has no column ``cif``.
     """
-    rows = _Collector(path.name.partition(".")[0], on_row)
-    for number, row in _rows(path, ("cif",)):
+    rows = _Collector(path.name.partition(".")[0], on_row, on_note)
+    for number, row in _rows(path, ("cif",), rows):
         label = _label(row, rows.source, number)
         if None in row or None in row.values():
             rows.refuse(label, f"row {number} has not as many cells as the header has columns")
@@ -236,8 +270,11 @@ def _add_file(rows: _Collector, path: Path, values: Mapping[str, object]) -> Non
 
 def _by_file(table: Path, stems: set[str], rows: _Collector) -> dict[str, dict[str, str]]:
     """Read a table of properties; a row that names no file of the folder is reported."""
+    if not table.is_file():
+        wrong = "is no file" if table.exists() else "is not there"
+        raise FileNotFoundError(f"the table {table} {wrong}; it should be a CSV with a column of file names")
     values: dict[str, dict[str, str]] = {}
-    for number, row in _rows(table, FILE_COLUMNS):
+    for number, row in _rows(table, FILE_COLUMNS, rows):
         column = next(name for name in FILE_COLUMNS if name in row)
         if None in row or None in row.values():
             rows.refuse(f"{table.name} row {number}", f"row {number} has not as many cells as the header has columns")
@@ -254,16 +291,50 @@ def _by_file(table: Path, stems: set[str], rows: _Collector) -> dict[str, dict[s
     return values
 
 
-def _rows(path: Path, one_of: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
+class _Unread:
+    """Finds the columns of a table that look like properties, for they hold numbers, but are not understood."""
+
+    def __init__(self, header: Sequence[str]) -> None:
+        self._numbers_seen = dict.fromkeys((name for name in header if not _is_known(name)), False)
+
+    def see(self, row: Mapping[str, str | None]) -> None:
+        """Look at a row: a column with anything but numbers in it is no property."""
+        for name in [*self._numbers_seen]:
+            cell = (row[name] or "").strip()
+            if re.match(r"[-+]?\.?\d", cell):
+                self._numbers_seen[name] = True
+            elif cell.lower() not in {"", "nan", "none", "null", "na", "n/a", "-"}:
+                del self._numbers_seen[name]
+
+    @property
+    def columns(self) -> list[str]:
+        """Their names."""
+        return [name for name, seen in self._numbers_seen.items() if seen]
+
+
+def _is_known(column: str) -> bool:
+    used = {*COLUMNS, ENERGY_COLUMN, *FILE_COLUMNS, *LABEL_COLUMNS}
+    return column in used or _OTHER_COLUMN.fullmatch(re.sub(r"[^a-z0-9]", "", column.lower())) is not None
+
+
+def _rows(path: Path, one_of: tuple[str, ...], told: _Collector) -> Iterator[tuple[int, dict[str, str]]]:
+    """Give the rows of a table by number; note at its end which columns were not understood."""
     reader = csv.DictReader(io.StringIO(_text(path), newline=""))
     try:
         header = reader.fieldnames or []
         if not set(one_of) & set(header):
             found = ", ".join(name or "(no name)" for name in header)
             raise ValueError(f"{path}: it has no column {' or '.join(one_of)}; its columns are: {found or 'none'}")
-        yield from enumerate(reader, start=1)
+        unread = _Unread(header)
+        for number, row in enumerate(reader, start=1):
+            unread.see(row)
+            yield number, row
     except csv.Error as error:
         raise ValueError(f"{path}: can't be read as CSV near line {reader.line_num}: {error}") from error
+    if unread.columns:
+        verb = "is" if len(unread.columns) == 1 else "are"
+        known = ", ".join(f"{name} ({unit})" for name, unit in (*PROPERTY_UNITS.items(), (ENERGY_COLUMN, "eV/atom")))
+        told.note(f"{', '.join(unread.columns)} of {path} {verb} not understood and left out; these are read: {known}")
 
 
 def _text(path: Path) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from generators.compositions import anonymous, complexity_shares, element_sets, neutral_stoichiometries
+from generators.compositions import anonymous, asked, complexity_shares, element_sets, neutral_stoichiometries
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -188,11 +188,7 @@ def usable_sets(condition: Condition, *, free: bool) -> dict[int, list[tuple[str
         and (free or any(neutral_stoichiometries(s, condition.max_atoms, condition.neutrality) for s in members))
     }
     if not sets:
-        raise ValueError(
-            f"diffusion: no composition of {['-'.join(s) for s in condition.chemical_systems]} with "
-            f"{condition.min_elements} to {condition.max_elements} elements in at most {condition.max_atoms} atoms "
-            f"keeps the neutrality rule {condition.neutrality!r}"
-        )
+        raise ValueError(f"diffusion: no composition of {asked(condition)}")
     return sets
 
 

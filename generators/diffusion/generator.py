@@ -15,6 +15,7 @@ from ase.data import atomic_numbers
 from pymatgen.core import Lattice, Structure
 
 from generators.base import FitReport, Sample, derive_seed
+from generators.checkpoint import none_ships
 from generators.compositions import is_neutral
 from generators.crystals.elements import MAX_Z, symbol_of
 from generators.crystals.validity import check_structure
@@ -109,10 +110,7 @@ class Diffusion:
         if self._model is None:
             folder = Path(str(files("generators.diffusion").joinpath("checkpoint")))
             if not folder.is_dir():
-                raise ValueError(
-                    "diffusion: no checkpoint ships with this version; give the option `checkpoint`, the folder of a "
-                    "saved one, or fit the generator first"
-                )
+                raise none_ships(self.name)
             self._model = Model.load(folder)[0]
         return self._model
 

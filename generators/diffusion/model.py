@@ -95,8 +95,8 @@ class Model:
         generators.checkpoint.CheckpointError
             If it is damaged, of another generator, or of another format.
         """
-        state, tensors = checkpoint.read(directory, NAME, FORMAT)
-        try:
+        state, tensors = checkpoint.read(directory, NAME, FORMAT, gaps=("replay.properties", "held.properties"))
+        with checkpoint.fitting(directory, NAME):
             network = make_network(Shape(**state["shape"]), 0)
             network.load_state_dict(
                 {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
@@ -112,9 +112,8 @@ class Model:
                 updates=int(state["updates"]),
                 last_update=state["last_update"],
             )
-        except (KeyError, TypeError, RuntimeError) as error:
-            raise checkpoint.CheckpointError(f"{directory} is no whole checkpoint of {NAME!r}: {error!r}") from error
-        return model, state["options"]
+            options = dict(state["options"])
+        return model, options
 
 
 def make_network(shape: Shape, seed: int) -> Network:

@@ -28,6 +28,7 @@ class Share(NamedTuple):
     share : float or None
         ``None`` of nothing.
     standard_error : float or None
+        Half of Wilson's interval for one standard deviation: never zero, and the usual one for many samples.
     low, high : float or None
         Wilson's interval, 95 %.
     """
@@ -74,9 +75,12 @@ def wilson(count: float, n: float, z: float = Z95) -> tuple[float, float]:
     if n <= 0 or not 0 <= count <= n:
         raise ValueError(f"{count:g} of {n:g} is no share: n must be above 0 and the count between 0 and n")
     p = count / n
-    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    middle, half = (p + z * z / (2 * n)) / (1 + z * z / n), _half(p, n, z)
     return max(0.0, min(p, middle - half)), min(1.0, max(p, middle + half))
+
+
+def _half(p: float, n: float, z: float) -> float:
+    return z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
 
 
 def share(clusters: Sequence[tuple[int, int]]) -> Share:
@@ -93,7 +97,7 @@ def share(clusters: Sequence[tuple[int, int]]) -> Share:
     p = count / n
     effect = design_effect(clusters)
     low, high = wilson(count / effect, n / effect)
-    return Share(count, n, p, math.sqrt(p * (1 - p) / n * effect), low, high)
+    return Share(count, n, p, _half(p, n / effect, 1.0), low, high)
 
 
 def design_effect(clusters: Sequence[tuple[int, int]]) -> float:

@@ -12,6 +12,8 @@ import torch
 
 from generators import checkpoint
 from generators.base import Condition, FitReport, Sample, derive_seed
+from generators.checkpoint import none_ships
+from generators.compositions import asked
 from generators.data.dataset import Dataset
 from generators.latent.decoding import choices_of
 from generators.latent.drafts import Parts, begin, draw
@@ -25,10 +27,11 @@ from generators.symmetric.wyckoff import describe
 from generators.targets import warn_of_targets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
     from pymatgen.core import Structure
+    from torch import Tensor
 
     from generators.base import Labelled
     from generators.data.dataset import SplitBy
@@ -64,10 +67,7 @@ class LatentGenerator(Trainable):
     def __init__(self, checkpoint: str | None = None, temperature: float | None = None) -> None:
         self._set_options(checkpoint, temperature)
         if checkpoint is None:
-            raise ValueError(
-                f"{self.name}: no trained model of it ships; train one (nucleate generator train {self.name} ...) and "
-                "give its folder as the option checkpoint"
-            )
+            raise none_ships(self.name)
         self._load_model(Path(checkpoint))
         self._memory = Memory()
         self.last_update: dict[str, Any] | None = None
@@ -91,19 +91,23 @@ class LatentGenerator(Trainable):
 
     def _load_model(self, directory: Path) -> None:
         self._state, self._tensors = checkpoint.read(directory, self.name, FORMAT)
-        space = Space.from_dict(self._state)
-        own = {k.removeprefix("network."): v for k, v in self._tensors.items() if k.startswith("network.")}
-        try:
-            network = self.network_of(space, own["vectors"])
-            network.load_state_dict(own)
-            library = self._tensors["library.latent"], self._tensors["library.skeleton"]
-        except (KeyError, RuntimeError) as error:
-            raise checkpoint.CheckpointError(
-                f"{self.name}: the weights of {directory} do not fit this version: {error}"
-            ) from error
+        with checkpoint.fitting(directory, self.name):
+            self._parts: Parts | None = self._parts_of(self._state, self._tensors)
+
+    @classmethod
+    def _parts_of(cls, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Parts:
+        """Put a model together; whatever does not fit raises."""
+        space = Space.from_dict(state)
+        own = {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
+        network = cls.network_of(space, own["vectors"])
+        network.load_state_dict(own)
         network.eval()
         network.requires_grad_(requires_grad=False)
-        self._parts: Parts | None = Parts(space, network, *library)
+        parts = Parts(space, network, tensors["library.latent"], tensors["library.skeleton"])
+        # the network takes any number of elements, and the library any crystals: another model's would fit
+        if len(network.vectors) != len(space.elements) or int(parts.skeleton.max()) >= len(space.skeletons):
+            raise ValueError("elements or skeletons are another model's")
+        return parts
 
     @property
     def _model(self) -> Parts:
@@ -214,12 +218,7 @@ class LatentGenerator(Trainable):
         fitting = [s for s, weight in sorted(space.skeletons.items()) if weight > 0 and s.atoms <= condition.max_atoms]
         likely = sorted(fitting, key=lambda s: -space.skeletons[s])
         if not any(choices_of(s, key, space.elements).rows for s in likely):
-            raise ValueError(
-                f"{self.name}: no training skeleton of at most {condition.max_atoms} atoms takes "
-                f"{'-'.join(condition.chemical_systems[0])}{', ...' * (len(condition.chemical_systems) > 1)} with "
-                f"{condition.min_elements} to {condition.max_elements} elements under the neutrality rule "
-                f"{condition.neutrality!r}"
-            )
+            raise ValueError(f"{self.name}: no training skeleton takes a crystal of {asked(condition)}")
         return self._stream(fitting, key, condition, n, seed, start)
 
     def _refuse_or_warn(self, condition: Condition) -> None:

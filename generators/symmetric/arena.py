@@ -16,6 +16,7 @@ from scipy.optimize import linprog
 from scipy.special import logsumexp
 
 from generators.base import derive_seed
+from generators.compositions import asked
 from generators.symmetric.assignments import Row, assignments
 from generators.symmetric.drawing import COOL, Drawn, densities_of, draw_rows, numbers_of
 from generators.symmetric.forecast import pack
@@ -102,12 +103,7 @@ def make_arena(model: Model, condition: Condition) -> Arena:
         pools.append(_fill(model, skeletons, condition, total, unseen))
     rows = tuple(row for rows, _, _ in pools for row in rows)
     if not rows:
-        raise ValueError(
-            f"symmetric: no crystal of {len(condition.chemical_systems)} chemical systems "
-            f"({'-'.join(condition.chemical_systems[0])}, ...) with {condition.min_elements} to "
-            f"{condition.max_elements} elements in at most {condition.max_atoms} atoms keeps the neutrality rule "
-            f"{condition.neutrality!r}"
-        )
+        raise ValueError(f"symmetric: no crystal of {asked(condition)}")
     prior = np.concatenate([p for _, p, _ in pools])
     unseen_rows = np.concatenate([np.full(len(rows), u) for rows, _, u in pools])
     outlook = look(model, rows)

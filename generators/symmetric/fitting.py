@@ -119,9 +119,9 @@ def fit_model(
     def part(name: str) -> dict[str, Any]:
         return {"folder": None if folder is None else folder / name, "on_epoch": on_epoch}
 
+    scale, ranges = _scale(training, properties)  # before the long work: it may refuse
     letters, curves["letters"] = _fit_letters(training, validation, recipes.letters, part("letters"))
     geometry, curves["geometry"] = _fit_geometry(training, validation, recipes.geometry, part("geometry"))
-    scale, ranges = _scale(training, properties)
     networks = []
     looked = Looker(geometry, tuple(properties), scale, seed)
     held_out, shown = looked.examples(validation, 1, 1), looked.examples(training, DISTURBED, DRAWN)

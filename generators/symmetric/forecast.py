@@ -258,7 +258,7 @@ def forecast(
             embeddings.append(networks[0].embedding(part).double().numpy())
     outputs = np.concatenate(means, axis=1)
     answers = outputs[..., :-1] * np.array(scale.spread) + np.array(scale.centre)
-    floor, factor = np.array(calibration).T
+    floor, factor = np.array(calibration).reshape(-1, 2).T
     std = np.sqrt(floor**2 + (factor * answers.std(axis=0, ddof=1 if len(networks) > 1 else 0)) ** 2)
     expansion = EXPANSION_SCALE * outputs[..., -1].mean(axis=0)
     return Forecast(answers.mean(axis=0), std, np.concatenate(embeddings), expansion)

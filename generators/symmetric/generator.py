@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from dataclasses import asdict, replace
 from functools import lru_cache
 from importlib.resources import files
@@ -99,7 +100,8 @@ class Symmetric:
 
     def _load_model(self, directory: Path) -> None:
         self._state, self._tensors = checkpoint.read(directory, self.name, FORMAT)
-        self._model: Model | None = from_parts(self._state, self._tensors, str(self._state["weights_sha256"]))
+        with checkpoint.fitting(directory, self.name):
+            self._model: Model | None = from_parts(self._state, self._tensors, str(self._state["weights_sha256"]))
 
     @classmethod
     def blank(cls, **options: Any) -> Self:
@@ -204,12 +206,28 @@ class Symmetric:
         Returns
         -------
         FitReport
+
+        Raises
+        ------
+        ValueError
+            If nothing is left to train on or to hold out, or a property is in no crystal.
+
+        Warns
+        -----
+        UserWarning
+            If the formation energy is not among the properties.
         """
         data = Dataset.of(dataset)
         begin = time.perf_counter()
         if properties is None:
             present = {name for entry in data.entries for name in entry.properties}
             properties = [name for name in PROPERTIES if name in present]
+        if ENERGY not in properties:
+            warnings.warn(
+                f"{self.name}: without {ENERGY} it learns shapes and which elements go where, not what is stable "
+                "(nucleate data add --relax labels crystals)",
+                stacklevel=2,
+            )
         recipes = Recipes.usual().with_options(epochs, batch_size, learning_rate, seed)
         trained = fit_model(
             data, properties=properties, split_by=split_by, recipes=recipes, seed=seed, folder=folder, on_epoch=on_epoch

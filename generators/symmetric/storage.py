@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from generators.checkpoint import CheckpointError
 from generators.symmetric.forecast import ForecastNetwork, Scale
 from generators.symmetric.geometry import GeometryNetwork
 from generators.symmetric.model import Model
@@ -50,13 +49,7 @@ def to_parts(model: Model) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def from_parts(state: Mapping[str, Any], tensors: Mapping[str, Tensor], fingerprint: str) -> Model:
-    """Put a model together.
-
-    Raises
-    ------
-    CheckpointError
-        If the weights do not fit the networks of this version.
-    """
+    """Put a model together; weights that do not fit raise whatever torch raises."""
     n = len(state["properties"])
     letters, geometry = LetterNetwork(), GeometryNetwork()
     networks = tuple(ForecastNetwork(n) for _ in range(int(state["members"])))
@@ -64,10 +57,7 @@ def from_parts(state: Mapping[str, Any], tensors: Mapping[str, Tensor], fingerpr
     modules |= {f"forecast-{i}": network for i, network in enumerate(networks)}
     for name, module in modules.items():
         own = {k.removeprefix(f"{name}."): v.float() for k, v in tensors.items() if k.startswith(f"{name}.")}
-        try:
-            module.load_state_dict(own)
-        except RuntimeError as error:
-            raise CheckpointError(f"symmetric: the weights of {name} do not fit this version: {error}") from error
+        module.load_state_dict(own)
         module.eval()
         module.requires_grad_(requires_grad=False)
     centre, spread = state["scale"]

@@ -139,6 +139,36 @@ def test_contenders_by_name_and_folder(tmp_path):
         contender("nosuch")
 
 
+def test_a_file_or_a_half_trained_folder_is_told_apart_from_a_wrong_name(tmp_path):
+    for name, never in (("weights.safetensors", False), ("model.pkl", True), ("model.CKPT", True), ("a.pt", True)):
+        (tmp_path / name).write_bytes(b"")
+        with pytest.raises(
+            ValueError, match=r"is a file; name the folder that `nucleate generator train` wrote"
+        ) as told:
+            contender(str(tmp_path / name))
+        assert ("pickles are never read" in str(told.value)) == never
+    (tmp_path / "model" / "training").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"its training is not finished; the same `nucleate generator train` command"):
+        contender(str(tmp_path / "model"))
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("mattergen", r"the option python, which .* only in campaign.yaml: .*\{name: mattergen, options: \{python: "),
+        ("chemeleon", r"the option python, model_path, which .* options: \{python: \.\.\., model_path: "),
+        ("folder", r"the option path, which"),
+        ("script", r"the option command, which"),
+        ("mixture", r"the option members, which .* generator: \[\{name: symmetric, share: 0.7\}, "),
+        ("vae", r"generator train vae --output my-vae.*generator sample my-vae.*campaign.yaml .*`checkpoint: my-vae`"),
+    ],
+)
+def test_what_a_name_alone_does_not_make_says_where_the_rest_is_given(name, says):
+    with pytest.raises(ValueError, match=says) as told:
+        contender(name)
+    assert "\n" not in str(told.value)
+
+
 def test_labels_must_differ(tmp_path):
     twice = [Contender("a", Listed([CAESIUM])), Contender("a", Listed([rocksalt()]))]
     with pytest.raises(ValueError, match="one label"):

@@ -89,6 +89,20 @@ def test_a_damaged_standing_is_refused(tmp_path):
         train(module, *losses(module), len(X), Recipe(epochs=2), folder=tmp_path)
 
 
+def test_a_loss_that_is_no_number_at_once_is_refused_because_nothing_was_learned(tmp_path):
+    module = make()
+    with pytest.raises(ValueError, match="epoch 1, before any epoch was good: nothing was learned; try a lower"):
+        train(module, lambda rows, rng: losses(module)[0](rows, rng) * math.nan, lambda: 0.0, len(X), RECIPE)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"mark": 1, "tensors": "gone", "sha256": ""}'])
+def test_a_damaged_account_is_refused(text, tmp_path):
+    (tmp_path / "training.json").write_text(text)
+    module = make()
+    with pytest.raises(ValueError, match=r"training\.json is damaged; remove .* to start over"):
+        train(module, *losses(module), len(X), RECIPE, folder=tmp_path)
+
+
 @pytest.mark.parametrize("where", ["training", "validation"])
 def test_a_loss_that_is_no_number_ends_with_the_last_good_weights(where):
     module = make()

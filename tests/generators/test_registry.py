@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from generators.base import Generator
-from generators.registry import describe, load_generator, make_generator, options_of
+from generators.registry import anchored, describe, load_generator, make_generator, options_of
+from generators.state_file import CheckpointError
 
 NEEDED = {
     "mixture": {"members": [("random", 1.0)]},
@@ -62,11 +64,63 @@ def test_options_come_with_their_defaults():
     assert options_of("random") == {"exploration": 0.3}
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", json.dumps({"name": "magic"})])
-def test_what_is_no_saved_generator_is_refused(text, tmp_path):
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "damaged: it is no whole JSON"),
+        ('{"name": "rand', r"damaged: it is no whole JSON \(line 1, column 10\); take another copy"),
+        ("[]", "damaged: it does not say whose state it is"),
+        ("{}", "damaged: it does not say whose state it is"),
+        (json.dumps({"name": "magic"}), r"no generator is called 'magic'.*written by a newer version\?"),
+    ],
+)
+def test_what_is_no_saved_generator_is_refused(text, says, tmp_path):
     (tmp_path / "generator.json").write_text(text)
-    with pytest.raises(ValueError, match="generator"):
+    with pytest.raises(CheckpointError, match=rf"generator\.json.*{says}"):
         load_generator(tmp_path)
+
+
+def test_a_state_without_weights_is_loaded_without_torch(tmp_path):
+    make_generator("random").save(tmp_path)
+    code = (
+        "import pathlib, sys; from generators.registry import load_generator\n"
+        "load_generator(pathlib.Path(sys.argv[1]))\n"
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "found"),
+    [
+        ("symmetric", {"checkpoint": "my-model", "k": 4}, {"checkpoint": "/c/my-model", "k": 4}),
+        ("flow", {"checkpoint": "/x/my-model"}, {"checkpoint": "/x/my-model"}),
+        ("symmetric", {"checkpoint": None}, {"checkpoint": None}),
+        ("diffusion", {"checkpoint": "~/m"}, {"checkpoint": "/home/me/m"}),
+        ("folder", {"path": "../theirs", "repeat": True}, {"path": "/c/../theirs", "repeat": True}),
+        ("mattergen", {"python": "python3", "model_path": "m", "device": "x"}, {"model_path": "/c/m"}),
+        (
+            "chemeleon",
+            {"python": "venv/bin/python", "cache": "runs"},
+            {"python": "/c/venv/bin/python", "cache": "/c/runs"},
+        ),
+        ("ion_exchange", {"path": "a", "checkpoint": "b"}, {}),
+        ("magic", {"path": "a"}, {}),
+    ],
+)
+def test_relative_paths_in_options_are_taken_from_the_folder_that_is_named(monkeypatch, name, options, found):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert anchored(name, options, Path("/c")) == {**options, **found}
+
+
+def test_of_a_command_only_words_that_are_files_are_paths(tmp_path):
+    (tmp_path / "model.py").touch()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "run").touch()
+    words = ["{python}", "model.py", "bin/run", "bin", "none.py", "-x/model.py", "{output}", 3]
+    found = anchored("script", {"command": words}, tmp_path)["command"]
+    assert found == ["{python}", str(tmp_path / "model.py"), str(tmp_path / "bin/run"), *words[3:]]
 
 
 def test_listing_imports_no_generator():

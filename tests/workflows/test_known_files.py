@@ -7,10 +7,12 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from generators.crystals.novelty import KnownStructures
+from generators.data.dataset import Dataset, Entry
 from workflows.campaign import LaunchRefusedError, launch
 from workflows.known import known_structures_of
 from workflows.known_files import KnownFilesError, from_bytes, read_known, to_bytes
 from workflows.records import Candidate
+from workflows.reference_proposals import polymorphs
 from workflows.spec import CampaignSpec
 from workflows.stages.screen import screen_all
 
@@ -66,6 +68,22 @@ def test_files_and_folders_are_read_and_labelled_as_the_campaign_names_them(crys
     labels = ["mine/POSCAR", "mine/two.extxyz", "mine/two.extxyz#2", "a.cif", str(crystals / "a.cif")]
     assert [label for label, _ in known] == labels
     assert all(structure.composition.as_dict() == {"Mg": 2, "O": 2} for _, structure in known)  # no oxidation states
+
+
+def test_a_data_set_as_data_add_writes_it_is_read_crystal_by_crystal(crystals):
+    plain = MINE.copy().remove_oxidation_states()
+    larger = plain.copy().scale_lattice(1.3 * plain.volume)
+    entries = tuple(Entry(f"my label {n}", structure, "p") for n, structure in enumerate((plain, larger)))
+    Dataset("mine", entries).write(crystals / "mine" / "set.extxyz.gz")
+    Dataset("mine", entries).write(crystals / "set.extxyz")
+    known = read_known(spec_with("mine/set.extxyz.gz", "set.extxyz"), crystals)
+    labels = ["mine/set.extxyz.gz", "mine/set.extxyz.gz#2", "set.extxyz", "set.extxyz#2"]
+    assert [label for label, _ in known] == labels
+    assert [round(s.volume, 3) for _, s in known] == [round(s.volume, 3) for s in (plain, larger)] * 2
+    assert "mine/set.extxyz.gz#2" in [label for label, _ in read_known(spec_with("mine"), crystals)]
+    (crystals / "torn.extxyz.gz").write_bytes((crystals / "mine" / "set.extxyz.gz").read_bytes()[:-9])
+    with pytest.raises(KnownFilesError, match="can't be read as a crystal"):
+        read_known(spec_with("torn.extxyz.gz"), crystals)
 
 
 def test_what_is_stored_reads_back_and_does_not_depend_on_the_place(crystals, tmp_path):
@@ -149,6 +167,7 @@ def test_launch_keeps_the_crystals_and_refuses_the_name_when_they_change(store, 
     known = known_structures_of(store.database, store.files, spec)
     plain = MINE.copy().remove_oxidation_states()
     assert known.match(plain) == "known a.cif"
+    assert known.match(dict(polymorphs())["literature/zincblende-AlN"]) == "literature/zincblende-AlN"
     assert not launch(spec, crystals, store=store).created
 
     other = tmp_path / "other"

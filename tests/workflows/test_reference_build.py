@@ -11,7 +11,7 @@ from workflows.causes import CausedError
 from workflows.engines.base import Result
 from workflows.reference import hull, load_reference
 from workflows.reference_build import build, build_subsystem
-from workflows.reference_proposals import MAX_GAP, Limits, enumerate_subsystem, widest_gap
+from workflows.reference_proposals import MAX_GAP, Limits, enumerate_subsystem, polymorphs, widest_gap
 
 SMALL = Limits(any_atoms=2, neutral_atoms=3, known_atoms=2, first_look=4, first_window=5.0, window=1.0, hull_window=1.0)
 
@@ -83,6 +83,31 @@ def test_literature_phases_are_the_crystals_they_are_named_after(elements, formu
         expected = coordination.get(site.specie.symbol)
         if expected:
             assert Counter(n.specie.symbol for n in neighbours) == expected
+
+
+def test_metastable_polymorphs_are_the_crystals_they_are_named_after():
+    from collections import Counter
+
+    # coordination of cations by anions, in Å from the papers: 1.90, 2.02, 1.83 and 1.87, 1.78, 1.66 and 2.07
+    expected = {
+        "zincblende-AlN": ("AlN", {"Al": {4}}),
+        "rocksalt-AlN": ("AlN", {"Al": {6}}),
+        "spinel-Si3N4": ("Si3N4", {"Si": {4, 6}}),
+        "stishovite-SiO2": ("SiO2", {"Si": {6}}),
+        "ringwoodite-Mg2SiO4": ("Mg2SiO4", {"Mg": {6}, "Si": {4}}),
+    }
+    found = {name.removeprefix("literature/"): structure for name, structure in polymorphs()}
+    assert found.keys() == expected.keys()
+    for name, (formula, coordination) in expected.items():
+        structure = found[name]
+        assert structure.composition.reduced_formula == formula
+        anion = "N" if "N" in formula else "O"
+        seen: dict[str, set[int]] = {symbol: set() for symbol in coordination}
+        for site, neighbours in zip(structure, structure.get_all_neighbors(2.3), strict=True):
+            if site.specie.symbol in seen:
+                counted = Counter(n.specie.symbol for n in neighbours)
+                seen[site.specie.symbol].add(counted[anion])
+        assert seen == coordination
 
 
 def test_an_interrupted_build_goes_on_where_it_stopped(tmp_path):

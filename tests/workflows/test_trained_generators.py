@@ -57,6 +57,16 @@ def test_options_are_checked_before_anything_runs(options, key, word):
     assert word in message
 
 
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [("vae", "nucleate generator train vae"), ("mattergen", "python"), ("folder", "path"), ("mixture", "members")],
+)
+def test_a_name_that_makes_no_generator_by_itself_says_what_it_needs(name, word):
+    ((key, level, message),) = told(generator=name)
+    assert (key, level) == ("generator[0].options", "error")
+    assert word in message
+
+
 def test_abilities_are_those_of_the_model():
     seen = abilities_of("symmetric")
     model = make_generator("symmetric").model

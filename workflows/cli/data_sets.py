@@ -55,7 +55,7 @@ def build(
     from generators.data.build import build as make
     from workflows.cli.counting import Counting
 
-    with Counting("labelled") as counting:
+    with output.resumable(), Counting("labelled") as counting:
         try:
             dataset, rejected = make(
                 folder,
@@ -139,7 +139,8 @@ def add(
     if report is not None and report.suffix not in {".csv", ".json"}:
         raise RefusedError(f"--report {report}: its name must end in .csv or .json")
     base = _base(to)
-    entries, rejected = _load(sources, table)
+    entries, rejected, notes = _load(sources, table)
+    read = entries
     log = into.with_name(f".{into.name}.labels.jsonl")
     if relax and entries:
         fit, unfit = sift(entries, "read", MAX_ATOMS)
@@ -148,6 +149,7 @@ def add(
     merged, more = sift([*base, *entries], into.name.partition(".")[0], MAX_ATOMS)
     rejected += more
     taken = len(merged) - len(base)
+    notes += _renamed(merged, {entry.label for entry in [*base, *read]})
     if report is not None:
         _write_report(report, rejected)
     if taken < 1:
@@ -155,7 +157,7 @@ def add(
         raise RefusedError(f"nothing was taken of {_words(rejected) or 'what was read'}{hint}")
     merged.write(into)
     log.unlink(missing_ok=True)
-    notes = _notes(base, entries, relax)
+    notes += _notes(base, entries, relax)
     if as_json:
         output.print_json({"file": str(into), "taken": taken, **_outcome(merged, rejected), "notes": notes})
         return
@@ -163,6 +165,8 @@ def add(
     _say_rejected(rejected)
     for note in notes:
         output.say(f"note: {note}")
+    if rejected and report is None:
+        output.say("--report FILE lists every rejected row")
 
 
 def _amounts(scale: float) -> Amounts:
@@ -185,12 +189,6 @@ def _read(file: Path | None) -> tuple[Dataset, dict[str, Any] | None]:
                 "no data set ships with this installation; `nucleate data build --output DIR` makes one, and "
                 "`nucleate data show FILE` shows a file"
             ) from None
-    if file.is_dir():
-        built = file / "crystals.extxyz.gz"
-        raise RefusedError(
-            f"{file} is a folder; name the data set in it{f', {built}' if built.is_file() else ''}, or read it with "
-            "`nucleate data add`"
-        )
     try:
         return Dataset.read(file), card_beside(file)
     except ValueError as error:
@@ -213,22 +211,23 @@ def _check_output(into: Path, to: Path | None) -> None:
         raise RefusedError(f"{into} exists; add to it with --to {into}, or choose another name")
 
 
-def _load(sources: Sequence[Path], table: Path | None) -> tuple[list[Entry], list[Rejected]]:
+def _load(sources: Sequence[Path], table: Path | None) -> tuple[list[Entry], list[Rejected], list[str]]:
     from generators.data.loaders import load
     from workflows.cli.counting import Counting
 
     entries: list[Entry] = []
     rejected: list[Rejected] = []
+    notes: list[str] = []
     with Counting("read") as counting:
         for source in sources:
             before = len(entries) + len(rejected)
             try:
-                loaded = load(source, table, partial(_show_more, counting, before))
+                loaded = load(source, table, partial(_show_more, counting, before), notes.append)
             except (ValueError, FileNotFoundError) as error:
                 raise RefusedError(str(error)) from error
             entries += loaded.entries
             rejected += loaded.rejected
-    return entries, rejected
+    return entries, rejected, list(dict.fromkeys(notes))
 
 
 def _show_more(counting: Counting, before: int, n: int) -> None:
@@ -268,11 +267,21 @@ def _labelled(wanted: dict[str, Structure], log: Path, processes: int) -> dict[s
     from generators.data.labelling import labelled
     from workflows.cli.counting import Counting
 
-    with Counting("relaxed") as counting:
+    with output.resumable(), Counting("relaxed") as counting:
         try:
             return labelled(wanted, log, processes=processes, on_progress=counting.show)
         except BrokenProcessPool as error:
             raise RefusedError(DIED) from error
+
+
+def _renamed(merged: Dataset, given: set[str]) -> list[str]:
+    """Say which crystals have another label than they came with, because another crystal has that one."""
+    labels = [entry.label for entry in merged.entries if entry.label not in given]
+    if not labels:
+        return []
+    shown = ", ".join(labels[:5]) + (", ..." if len(labels) > 5 else "")
+    many = "1 label was" if len(labels) == 1 else f"{len(labels)} labels were"
+    return [f"{many} another crystal's already and got a number: {shown}"]
 
 
 def _notes(base: Sequence[Entry], entries: Sequence[Entry], relax: bool) -> list[str]:

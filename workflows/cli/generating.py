@@ -52,7 +52,8 @@ Properties = Annotated[
     ),
 ]
 Count = Annotated[int, typer.Option("-n", "--samples", help="Samples.", min=1, max=100_000)]
-Seed = Annotated[int, typer.Option("--seed", help="Seed; the first one where there are several.", min=0)]
+Seed = Annotated[int, typer.Option("--seed", help="Seed.", min=0)]
+FirstSeed = Annotated[int, typer.Option("--seed", help="Seed; the first one where there are several.", min=0)]
 Seeds = Annotated[int, typer.Option("--seeds", help="How many seeds, each with -n samples.", min=1, max=100)]
 Into = Annotated[Path, typer.Option("--output", "-o", help="A directory; made if missing.", metavar="DIR")]
 Cut = Annotated[
@@ -178,16 +179,20 @@ def sample(
     neutrality: Neutrality = "strict",
     as_json: options.AsJson = False,
 ) -> None:
-    """Draw crystals and write them to DIR: samples.extxyz, and a CIF each."""
-    from workflows.cli.generating_parts import condition_of, contender_of, write_samples
+    """Draw crystals and write them to DIR: a CIF each, samples.extxyz, and samples.jsonl with what is known of each.
+
+    Killed, the same command goes on.
+    """
+    from workflows.cli.generating_parts import condition_of, contender_of
+    from workflows.cli.generating_samples import words_of, write_samples
 
     condition = condition_of(elements, systems, properties, min_elements, max_elements, max_atoms, neutrality)
     rows = write_samples(contender_of(name).generator, n, condition, seed, into)
     if as_json:
         output.print_json(rows)
         return
-    valid = sum(not row["refused"] for row in rows)
-    output.say(f"{len(rows)} crystals in {into}, {valid} of them valid")
+    for line in words_of(rows, into):
+        output.say(line)
     ignored = sorted(set(condition.properties) - set(rows[0]["conditions_on"])) if rows else []
     if ignored:
         output.say(f"{name} does not condition on {', '.join(ignored)}: it was ignored")
@@ -201,7 +206,7 @@ def evaluate(
     systems: Systems = None,
     properties: Properties = None,
     n: Count = 24,
-    seed: Seed = 0,
+    seed: FirstSeed = 0,
     seeds: Seeds = 1,
     min_elements: MinElements = 2,
     max_elements: MaxElements = None,
@@ -241,7 +246,7 @@ def compare(
     systems: Systems = None,
     properties: Properties = None,
     n: Count = 24,
-    seed: Seed = 0,
+    seed: FirstSeed = 0,
     seeds: Seeds = 1,
     min_elements: MinElements = 2,
     max_elements: MaxElements = None,
@@ -258,8 +263,8 @@ def compare(
 ) -> None:
     """Compare generators on the same condition, samples, relaxer and hull; killed, the same command goes on.
 
-    Writes DIR/index.html and DIR/comparison.json. random and ion_exchange are always among the rows: what a trained
-    generator has to beat.
+    Writes DIR/index.html and DIR/comparison.json. random, ion_exchange and an untrained symmetric are always among the
+    rows: what a trained generator has to beat.
     """
     from workflows.cli.generating_compare import Judging, run_comparison
     from workflows.cli.generating_parts import condition_of, contender_of
@@ -281,16 +286,26 @@ def latent(
     ] = "shipped",
     most: Annotated[int, typer.Option("--most", help="Crystals on the map, chosen by the seed.", min=3)] = 2000,
     color: Annotated[
-        str, typer.Option("--color", help="Property that colours the map.", metavar="PROPERTY")
-    ] = "formation_energy",
+        str | None,
+        typer.Option(
+            "--color",
+            help="Property that colours the map (default: formation_energy, or another that the data has).",
+            metavar="PROPERTY",
+        ),
+    ] = None,
     start: Annotated[str | None, typer.Option("--from", help="Label of the crystal where the walk starts.")] = None,
     end: Annotated[str | None, typer.Option("--to", help="Label of the crystal where it ends.")] = None,
     steps: Annotated[int, typer.Option("--steps", help="Crystals on the walk, ends included.", min=2, max=40)] = 7,
     seed: Seed = 0,
+    as_json: options.AsJson = False,
 ) -> None:
-    """Draw a model's latent space: a map of crystals, and a walk from one to another."""
+    """Draw a model's latent space: a map of crystals, and a walk from one to another.
+
+    Writes DIR/index.html and DIR/latent.json.
+    """
     from workflows.cli.generating_latent import Look, run_latent
 
     if (start is None) != (end is None):
         raise RefusedError("--from and --to belong together: give both, or none")
-    run_latent(Look(name, into, data, most, color, (start, end) if start and end else None, steps, seed))
+    ends = None if start is None or end is None else (start, end)
+    run_latent(Look(name, into, data, most, color, ends, steps, seed), as_json=as_json)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from generators.comparison import Comparison, compare
@@ -11,7 +12,8 @@ from generators.evaluation import Protocol, Reach, Second, Store, Task, Told, ev
 from workflows.cli import output
 from workflows.cli.errors import LEFT, RefusedError
 from workflows.cli.generating_parts import dataset_of, split_by_of
-from workflows.reference_proposals import literature
+from workflows.cli.generating_samples import noting
+from workflows.reference_proposals import literature, polymorphs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,27 +78,60 @@ def run_comparison(
             own=judging.competitors,
         ),
         training=training,
-        more_known=literature(),
+        more_known=(*literature(), *polymorphs()),
         held_out=held_out,
     )
+    _refuse_another(judging.into, condition)
+    _refuse_or_note(contenders, condition, judging.seed)
     second = _sevennet() if judging.second_opinion else None
     judging.into.mkdir(parents=True, exist_ok=True)
     store = Store(judging.cache or judging.into / "cache")
     teller = Teller()
-    if baselines:
-        comparison = compare(contenders, task, store, second=second, told=teller)
-    else:
-        comparison = Comparison(task, evaluate(contenders, task, store, second=second, told=teller))
+    with output.resumable():
+        if baselines:
+            comparison = compare(contenders, task, store, second=second, told=teller)
+        else:
+            comparison = Comparison(task, evaluate(contenders, task, store, second=second, told=teller))
     document = comparison.as_dict()
     _write(comparison, document, judging.into)
     if as_json:
         output.print_json(document)
     else:
         _print(document, judging.into)
-    if all(row["error"] is not None for row in document["rows"]):
+    wanted = {contender.label for contender in contenders} or {row["label"] for row in document["rows"]}
+    if any(row["error"] is not None for row in document["rows"] if row["label"] in wanted):
         import typer
 
         raise typer.Exit(LEFT)
+
+
+def _refuse_another(into: Path, condition: Condition) -> None:
+    """Refuse to write over what another condition gave; more generators, samples or seeds are welcome."""
+    path = into / "comparison.json"
+    if not path.exists():
+        return
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))["condition"]
+    except (ValueError, KeyError, TypeError):
+        raise RefusedError(f"{path} is no comparison; name another directory") from None
+    if before != json.loads(json.dumps(asdict(condition))):
+        raise RefusedError(f"{into} holds a comparison on another condition; name another directory")
+
+
+def _refuse_or_note(contenders: Sequence[Contender], condition: Condition, seed: int) -> None:
+    """Ask trained models before the long work whether they can do it at all, and say what they warn of."""
+    refused = []
+    for contender in contenders:
+        generator = contender.generator
+        if not callable(getattr(generator, "blank", None)):  # asking an outside model starts it
+            continue
+        try:
+            with noting(generator):
+                generator.sample(1, condition, seed)
+        except ValueError as error:
+            refused.append(str(error))
+    if contenders and len(refused) == len(contenders):
+        raise RefusedError("\n".join(refused))
 
 
 class Teller:

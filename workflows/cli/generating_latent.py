@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -18,35 +19,76 @@ from workflows.report.comparison_page import latent_page
 from workflows.report.words import number, property_name
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from generators.data.dataset import Dataset, Entry
+    from generators.evaluation.latent import LatentMap, Step
+
+MOST_SUGGESTED = 5
 
 
 @dataclass(frozen=True)
 class Look:
-    """What is looked at, as the options say it."""
+    """What is looked at, as the options say it; ``color`` None takes what the data has."""
 
     name: str
     into: Path
     data: str
     most: int
-    color: str
+    color: str | None
     ends: tuple[str, str] | None
     steps: int
     seed: int
 
 
-def run_latent(look: Look) -> None:
-    """Write ``index.html`` and ``latent.json``.
+class Seen(NamedTuple):
+    """What came of it: whose space, the crystals and their map, the property that colours it, the walk."""
+
+    label: str
+    chosen: list[Entry]
+    color: str | None
+    map: LatentMap
+    ends: tuple[Entry, Entry]
+    steps: list[Step]
+
+
+def run_latent(look: Look, *, as_json: bool = False) -> None:
+    """Write ``index.html`` and ``latent.json``, and tell of them.
 
     Raises
     ------
     RefusedError
         If the model has no latent space, or the data or an option does not fit.
     """
-    if look.color not in PROPERTY_UNITS:
+    seen = see(look)
+    files = write(seen, look.into)
+    if as_json:
+        output.print_json(told(seen, files))
+        return
+    valid = sum(not step.reasons for step in seen.steps)
+    one, two = seen.ends
+    output.say(
+        f"{len(seen.chosen)} crystals in {seen.map.dimension} dimensions; a walk from {one.label} to {two.label}, "
+        f"{valid} of {len(seen.steps)} valid"
+    )
+    if seen.color is None:
+        output.say("the data has no property that could colour the map")
+    output.say(str(files[0]))
+
+
+def see(look: Look) -> Seen:
+    """Map crystals and walk from one to another; nothing is written.
+
+    Raises
+    ------
+    RefusedError
+        As :func:`run_latent`.
+    """
+    if look.color is not None and look.color not in PROPERTY_UNITS:
         raise RefusedError(f"--color: {look.color} is unknown; known are {', '.join(PROPERTY_UNITS)}")
+    if look.into.is_file():
+        raise RefusedError(f"{look.into} is a file; name a directory")
     contender = contender_of(look.name)
     try:
         model = latent_of(contender.generator)
@@ -54,62 +96,92 @@ def run_latent(look: Look) -> None:
         raise RefusedError(str(error)) from error
     dataset = dataset_of(look.data)
     chosen = _chosen(dataset, look.most, look.seed)
+    color = _color(dataset, chosen, look.color)
     one, two = _ends(dataset, chosen, look)
+    try:
+        found = latent_map(model, [entry.structure for entry in chosen])
+        steps = interpolate(model, one.structure, two.structure, _between(one, two), look.steps, look.seed)
+    except ValueError as error:
+        raise RefusedError(str(error)) from error
+    return Seen(contender.label, chosen, color, found, (one, two), steps)
+
+
+def write(seen: Seen, into: Path) -> tuple[Path, Path]:
+    """Write ``index.html`` and ``latent.json`` into a directory, which is made if missing."""
+    into.mkdir(parents=True, exist_ok=True)
+    page, numbers = into / "index.html", into / "latent.json"
+    values = _values(seen)
+    unit = "" if seen.color is None else PROPERTY_UNITS[seen.color]
+    text = latent_page(
+        seen.label,
+        [(float(x), float(y)) for x, y in seen.map.points],
+        seen.map.explained,
+        seen.map.dimension,
+        values,
+        [
+            f"{e.structure.composition.reduced_formula}\n{e.label}\n{number(v)} {unit}".rstrip()
+            for e, v in zip(seen.chosen, values, strict=True)
+        ],
+        "nothing: the data has no property" if seen.color is None else f"{property_name(seen.color)} ({unit})",
+        [(step.along, step.structure, step.reasons) for step in seen.steps],
+    )
+    page.write_text(text, encoding="utf-8")
+    document = {
+        "generator": seen.label,
+        "dimension": seen.map.dimension,
+        "explained": list(seen.map.explained),
+        "color": seen.color,
+        "points": [
+            {"label": e.label, "x": round(float(x), 6), "y": round(float(y), 6), "value": v}
+            for e, (x, y), v in zip(seen.chosen, seen.map.points, values, strict=True)
+        ],
+        "walk": {
+            "from": seen.ends[0].label,
+            "to": seen.ends[1].label,
+            "steps": [{"along": s.along, "structure": s.structure.as_dict(), "refused": s.reasons} for s in seen.steps],
+        },
+    }
+    numbers.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    return page, numbers
+
+
+def told(seen: Seen, files: Sequence[Path]) -> dict[str, Any]:
+    """Give what ``--json`` prints: the files, and a row for each crystal of the walk; the points are in a file."""
+    return {
+        "generator": seen.label,
+        "files": [str(path) for path in files],
+        "crystals": len(seen.chosen),
+        "dimension": seen.map.dimension,
+        "explained": list(seen.map.explained),
+        "color": seen.color,
+        "from": seen.ends[0].label,
+        "to": seen.ends[1].label,
+        "walk": [
+            {
+                "along": step.along,
+                "formula": step.structure.composition.reduced_formula,
+                "atoms": len(step.structure),
+                "refused": step.reasons,
+            }
+            for step in seen.steps
+        ],
+    }
+
+
+def _values(seen: Seen) -> list[float | None]:
+    return [None if seen.color is None else entry.properties.get(seen.color) for entry in seen.chosen]
+
+
+def _between(one: Entry, two: Entry) -> Condition:
+    """Give what every crystal between two keeps: their elements, and no more atoms than the larger has."""
     elements = sorted({e.symbol for s in (one.structure, two.structure) for e in s.composition.elements})
-    sizes = [len(s.composition.elements) for s in (one.structure, two.structure)]
-    condition = Condition(
+    return Condition(
         (tuple(elements),),
-        min_elements=min(sizes),
+        min_elements=min(len(s.composition.elements) for s in (one.structure, two.structure)),
         max_elements=len(elements),
         max_atoms=max(len(one.structure), len(two.structure)),
         neutrality="off",
     )
-    try:
-        found = latent_map(model, [entry.structure for entry in chosen])
-        steps = interpolate(model, one.structure, two.structure, condition, look.steps, look.seed)
-    except ValueError as error:
-        raise RefusedError(str(error)) from error
-    values = [entry.properties.get(look.color) for entry in chosen]
-    unit = PROPERTY_UNITS[look.color]
-    tips = [
-        f"{e.structure.composition.reduced_formula}\n{e.label}\n{number(v)} {unit}"
-        for e, v in zip(chosen, values, strict=True)
-    ]
-    points = [(float(x), float(y)) for x, y in found.points]
-    page = latent_page(
-        contender.label,
-        points,
-        found.explained,
-        found.dimension,
-        values,
-        tips,
-        f"{property_name(look.color)} ({unit})",
-        [(step.along, step.structure, step.reasons) for step in steps],
-    )
-    look.into.mkdir(parents=True, exist_ok=True)
-    (look.into / "index.html").write_text(page, encoding="utf-8")
-    document = {
-        "generator": contender.label,
-        "dimension": found.dimension,
-        "explained": list(found.explained),
-        "color": look.color,
-        "points": [
-            {"label": e.label, "x": round(x, 6), "y": round(y, 6), "value": v}
-            for e, (x, y), v in zip(chosen, points, values, strict=True)
-        ],
-        "walk": {
-            "from": one.label,
-            "to": two.label,
-            "steps": [{"along": s.along, "structure": s.structure.as_dict(), "refused": s.reasons} for s in steps],
-        },
-    }
-    (look.into / "latent.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    valid = sum(not step.reasons for step in steps)
-    output.say(
-        f"{len(chosen)} crystals in {found.dimension} dimensions; a walk from {one.label} to {two.label}, "
-        f"{valid} of {len(steps)} valid"
-    )
-    output.say(f"{look.into / 'index.html'}")
 
 
 def _chosen(dataset: Dataset, most: int, seed: int) -> list[Entry]:
@@ -119,14 +191,24 @@ def _chosen(dataset: Dataset, most: int, seed: int) -> list[Entry]:
     return [dataset.entries[i] for i in sorted(rows.tolist())]
 
 
+def _color(dataset: Dataset, chosen: list[Entry], asked: str | None) -> str | None:
+    """Give the property that colours the map: the one asked for, else the first that the crystals have."""
+    on_map = {name for entry in chosen for name in entry.properties}
+    if asked is None:
+        return next((name for name in PROPERTY_UNITS if name in on_map), None)
+    if asked in on_map:
+        return asked
+    known = {name for entry in dataset.entries for name in entry.properties}
+    if asked in known:
+        raise RefusedError(f"--color: none of the {len(chosen)} crystals on the map has {asked}; raise --most")
+    has = f"it has {', '.join(sorted(known))}" if known else "it has no properties, so leave --color out"
+    raise RefusedError(f"--color: no crystal of data set {dataset.name} has {asked}; {has}")
+
+
 def _ends(dataset: Dataset, chosen: list[Entry], look: Look) -> tuple[Entry, Entry]:
     """Give the two crystals of the walk: as asked, else the first two that share elements but not the prototype."""
     if look.ends is not None:
-        by_label = {entry.label: entry for entry in dataset.entries}
-        missing = [label for label in look.ends if label not in by_label]
-        if missing:
-            raise RefusedError(f"data set {dataset.name} has no crystal {missing[0]!r}")
-        return by_label[look.ends[0]], by_label[look.ends[1]]
+        return _labelled(dataset, look.ends[0], look), _labelled(dataset, look.ends[1], look)
     for i, one in enumerate(chosen[:200]):
         for two in chosen[i + 1 :]:
             if one.chemistry == two.chemistry and one.prototype != two.prototype:
@@ -134,3 +216,23 @@ def _ends(dataset: Dataset, chosen: list[Entry], look: Look) -> tuple[Entry, Ent
     if len(chosen) < 2:
         raise RefusedError(f"data set {dataset.name} has fewer than two crystals")
     return chosen[0], chosen[-1]
+
+
+def _labelled(dataset: Dataset, label: str, look: Look) -> Entry:
+    found = next((entry for entry in dataset.entries if entry.label == label), None)
+    if found is not None:
+        return found
+    if close := _close(dataset, label):
+        hint = f"did you mean {' or '.join(repr(one) for one in close)}?"
+    else:
+        hint = f"without --from and --to, {look.into / 'latent.json'} lists the labels that are on the map"
+    raise RefusedError(f"data set {dataset.name} has no crystal {label!r}; {hint}")
+
+
+def _close(dataset: Dataset, label: str) -> list[str]:
+    """List a few labels that may be meant: of crystals with this formula, with the word inside, or spelt alike."""
+    labels = [entry.label for entry in dataset.entries]
+    inside = [one for one in labels if label.lower() in one.lower()]
+    formula = [e.label for e in dataset.entries if e.structure.composition.reduced_formula == label]
+    alike = [] if inside or formula else get_close_matches(label, labels, n=MOST_SUGGESTED)
+    return list(dict.fromkeys([*formula, *inside, *alike]))[:MOST_SUGGESTED]

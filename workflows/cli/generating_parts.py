@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any, cast
 from generators.base import Bounds, Condition
 from generators.comparison import contender
 from generators.data.dataset import PROPERTY_UNITS, Dataset, shipped
-from generators.evaluation.samples import refusals
 from generators.registry import class_of, describe, make_generator
 from workflows.cli.errors import RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from generators.base import Generator, NeutralityRule
+    from generators.base import NeutralityRule
     from generators.data.dataset import SplitBy
     from generators.evaluation import Contender
 
@@ -46,6 +45,10 @@ def condition_of(
 
     if (elements is None) == (not systems):
         raise RefusedError("give --elements such as Mg,Al,O, or --systems such as Mg-Al-O: one of the two")
+    if commas := [word for word in systems or [] if "," in word]:
+        raise RefusedError(
+            f"--systems {commas[0]!r}: one chemical system each, so repeat it: --systems Mg-O --systems Al-O"
+        )
     words = [elements.replace(",", "-").replace(" ", "-")] if elements is not None else list(systems or [])
     found: list[tuple[str, ...]] = []
     for word in words:
@@ -89,7 +92,9 @@ def targets_of(texts: Sequence[str]) -> dict[str, Bounds]:
         except ValueError:  # 1.2.3
             match = None
         if match is None:
-            raise RefusedError(f"--property {text!r} is no target; write one such as 'bulk_modulus>=120'")
+            raise RefusedError(
+                f"--property {text!r} is no target; write one such as 'bulk_modulus>=120': >= or <=, a number, no unit"
+            )
         if name not in PROPERTY_UNITS:
             raise RefusedError(f"--property: {name} is unknown; known are {', '.join(PROPERTY_UNITS)}")
         before = found.get(name, Bounds(unit=PROPERTY_UNITS[name]))
@@ -187,57 +192,4 @@ def listed() -> list[dict[str, Any]]:
                 "conditions_on": sorted(wanted) if isinstance(wanted, frozenset) else [],
             }
         )
-    return rows
-
-
-def write_samples(generator: Generator, n: int, condition: Condition, seed: int, into: Path) -> list[dict[str, Any]]:
-    """Draw samples and write each as it comes: ``samples.extxyz`` and ``<index>-<formula>.cif``.
-
-    Returns
-    -------
-    list of dict
-        What ``--json`` prints.
-
-    Raises
-    ------
-    RefusedError
-        If the generator can't meet the condition, or the directory holds samples already.
-    """
-    from ase.io import write as ase_write
-    from pymatgen.io.ase import AseAtomsAdaptor
-
-    from workflows.report.crystal import cif_of
-
-    frames = into / "samples.extxyz"
-    if frames.exists():
-        raise RefusedError(f"{frames} exists; name a directory without samples")
-    rows: list[dict[str, Any]] = []
-    try:
-        stream = generator.sample(n, condition, seed)
-        for one in stream:
-            into.mkdir(parents=True, exist_ok=True)
-            formula = one.structure.composition.reduced_formula
-            name = f"{one.index:04d}-{formula}"
-            reasons = refusals(one.structure, condition)
-            atoms = AseAtomsAdaptor.get_atoms(one.structure, msonable=False)
-            atoms.info = {"label": name, "generator": one.generator, "version": one.version, "seed": str(one.seed)}
-            ase_write(frames, atoms, format="extxyz", append=True, columns=["symbols", "positions"])
-            notes = {"generator": one.generator, "version": one.version, "seed": str(one.seed)}
-            (into / f"{name}.cif").write_text(cif_of(one.structure, name, notes), encoding="utf-8")
-            rows.append(
-                {
-                    "index": one.index,
-                    "formula": formula,
-                    "atoms": len(one.structure),
-                    "file": f"{name}.cif",
-                    "generator": one.generator,
-                    "version": one.version,
-                    "seed": one.seed,
-                    "refused": reasons,
-                    "conditions_on": sorted(generator.conditions_on),
-                    "info": one.info,
-                }
-            )
-    except (ValueError, RuntimeError) as error:
-        raise RefusedError(str(error)) from error
     return rows

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 import shutil
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,13 +17,15 @@ from generators.evaluation.metrics import training_minutes
 from workflows.cli import output
 from workflows.cli.errors import RefusedError
 from workflows.cli.generating_parts import dataset_of, split_by_of, trainable
+from workflows.cli.generating_samples import noting
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from generators.base import FitReport
 
+ASKED = "training-asked.json"
 BARS = "▁▂▃▄▅▆▇█"
 LINE_EVERY_S = 15.0
 WORDS = {
@@ -77,22 +82,76 @@ def run_training(wanted: Wanted) -> None:
     unknown = sorted(set(wanted.options["properties"] or ()) - set(PROPERTY_UNITS))
     if unknown:
         raise RefusedError(f"--property: {', '.join(unknown)} is unknown; known are {', '.join(PROPERTY_UNITS)}")
+    if wanted.folder.exists() and not wanted.folder.is_dir():
+        raise RefusedError(f"{wanted.folder} is a file; name a directory")
     dataset = dataset_of(wanted.data)
     place = wanted.folder / "training"
     if not wanted.resume and place.exists():
         forget(place)
-    if wanted.resume and any(place.rglob("training.json")):
-        output.say(f"going on with the training in {place}; --fresh starts over")
-    output.say(f"{wanted.name}: {len(dataset)} crystals of data set {dataset.name}")
-    model = found.blank()
-    losses = Losses()
     options = {key: value for key, value in wanted.options.items() if value is not None}
-    try:
-        report = model.fit(dataset, **options, folder=place, on_epoch=losses)
-    except ValueError as error:
-        raise RefusedError(str(error)) from error
-    model.save(wanted.folder)
+    with _alone(place), output.resumable():
+        if _goes_on(place, {"generator": wanted.name, "data": wanted.data, **options}):
+            output.say(f"going on with the training in {place}; --fresh starts over")
+        output.say(f"{wanted.name}: {len(dataset)} crystals of data set {dataset.name}; describing them first")
+        model = found.blank()
+        losses = Losses()
+        try:
+            with noting(model):
+                report = model.fit(dataset, **options, folder=place, on_epoch=losses)
+        except ValueError as error:
+            raise RefusedError(str(error)) from error
+        model.save(wanted.folder)
     _tell_end(wanted, model, report, losses)
+
+
+@contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    """Keep a training's folder to one process; a folder that was not there and got nothing is taken away again."""
+    made = [folder for folder in (place, place.parent) if not folder.exists()]
+    place.mkdir(parents=True, exist_ok=True)
+    lock = place / "training.lock"
+    with lock.open("w") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RefusedError(
+                f"another training is running in {place}; wait for it, or name another directory"
+            ) from error
+        try:
+            yield
+        except BaseException:
+            lock.unlink(missing_ok=True)
+            for folder in made:
+                if not any(p for p in folder.rglob("*") if p.name != ASKED and p != place):
+                    shutil.rmtree(folder, ignore_errors=True)
+            raise
+        lock.unlink(missing_ok=True)
+
+
+def _goes_on(place: Path, asked: dict[str, Any]) -> bool:
+    """Look whether a training goes on, and note what it was asked for.
+
+    Raises
+    ------
+    RefusedError
+        If it was asked for something else.
+    """
+    asked = json.loads(json.dumps(asked))  # as it is read back
+    note, begun = place / ASKED, any(place.rglob("training.json"))
+    if begun and note.exists():
+        before = json.loads(note.read_text(encoding="utf-8"))
+        differing = sorted(key for key in before.keys() | asked.keys() if before.get(key) != asked.get(key))
+        if differing:
+            told = ", ".join(f"{key} was {_word(before.get(key))}, now {_word(asked.get(key))}" for key in differing)
+            raise RefusedError(
+                f"{place} holds another training ({told}); --fresh starts over, or name another directory"
+            )
+    note.write_text(json.dumps(asked, indent=1) + "\n", encoding="utf-8")
+    return begun
+
+
+def _word(value: Any) -> str:
+    return "the model's own" if value is None else str(value)
 
 
 def forget(place: Path) -> None:
@@ -232,6 +291,7 @@ def _tell_end(wanted: Wanted, model: Any, report: FitReport, losses: Losses) -> 
         name = f"{part.name}: " if part.name else ""
         ending = f"; {WORDS[part.ending]}" if part.ending in WORDS else ""
         output.say(f"{name}held-out loss {held_out[0]:.4f} to {min(held_out):.4f}  {chart(held_out)}  {kept}{ending}")
-    minutes = training_minutes(model) or report.seconds / 60
-    output.say(f"trained {wanted.name} in {minutes:.1f} minutes; saved in {wanted.folder}")
+    minutes, whole = training_minutes(model), report.seconds / 60
+    apart = f" ({minutes:.1f} of them in the networks)" if minutes else ""
+    output.say(f"trained {wanted.name} in {whole:.1f} minutes{apart}; saved in {wanted.folder}")
     output.say(f"next: nucleate generator compare {wanted.folder} --elements Mg,Al,O --output comparison")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from rich.console import Console
 
@@ -45,6 +46,23 @@ def complain(message: str) -> None:
     out.print(Text.assemble(("nucleate: ", "bold red"), first))
     for line in rest:
         out.print(Text(line))
+
+
+def note(message: str) -> None:
+    """Print to stderr what a user should know of a result that comes all the same."""
+    from rich.text import Text
+
+    console(stderr=True).print(Text.assemble(("note: ", "bold yellow"), message))
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Tell whoever interrupts a long work that nothing is lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; what was done is kept, and the same command goes on\n")
+        raise
 
 
 def problem_lines(problems: Sequence[Problem]) -> list[str]:

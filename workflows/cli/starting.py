@@ -132,8 +132,11 @@ def launch(
 def _keep_the_file(file: Path, spec: CampaignSpec, copy: Path) -> None:
     """Copy the campaign's file to its directory: the user's own words, comments included."""
     shutil.copyfile(file, copy)
-    if spec.known and not all(Path(path).is_absolute() for path in spec.known):
-        head = f"# A copy of {file.resolve()}: launch that one again, the paths under known: start there.\n"
+    from workflows.generator_states import shares_of
+
+    relative = any(not Path(path).is_absolute() for path in spec.known)
+    if relative or shares_of(spec, file.parent) != spec.generator:
+        head = f"# A copy of {file.resolve()}: launch that one again, the paths in it start there.\n"
         copy.write_text(head + copy.read_text(encoding="utf-8-sig"), encoding="utf-8")
 
 

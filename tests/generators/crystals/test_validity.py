@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 
 import numpy as np
@@ -32,15 +33,25 @@ def test_no_atoms():
     assert problems_of(Structure(Lattice.cubic(4), [], [])) == "the structure has no atoms"
 
 
-def test_partial_occupancy_is_named_by_site():
-    alloy = Structure(Lattice.cubic(3.6), ["Mg", {"Fe": 0.5, "Ni": 0.5}], [[0, 0, 0], [0.5] * 3])
-    assert "site 2 (Fe:0.5, Ni:0.5) is partially occupied" in problems_of(alloy)
+def test_partial_occupancy_is_named_by_species_and_coordinates():
+    mixed = {"Fe": 0.5, "Ni": 0.5}
+    alloy = Structure(Lattice.cubic(3.6), ["Mg", mixed], [[0, 0, 0], [0.5, 0.5, 1 / 3]])
+    assert problems_of(alloy).startswith("Fe:0.5, Ni:0.5 at (0.5, 0.5, 0.3333) is partially occupied")
+    two = Structure(Lattice.cubic(3.6), [mixed] * 2, [[0, 0, 0], [0.5] * 3])
+    assert problems_of(two).startswith("Fe:0.5, Ni:0.5 at (0, 0, 0) and at 1 other site is partially occupied")
+    many = Structure(Lattice.cubic(3.6), [mixed] * 4, [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
+    assert "at (0, 0, 0) and at 3 other sites is partially occupied" in problems_of(many)
     vacancies = Structure(Lattice.cubic(3.6), [{"Fe": 0.9}], [[0, 0, 0]])
     assert "partially occupied" in problems_of(vacancies)
 
 
 @pytest.mark.parametrize(
-    ("species", "words"), [("D", "isotope"), ("Cf", "beyond curium"), (DummySpecies("X"), "no element")]
+    ("species", "words"),
+    [
+        ("D", "D at (0, 0, 0) is an isotope"),
+        ("Cf", "Cf at (0, 0, 0) is beyond curium"),
+        (DummySpecies("Xx"), "Xx at (0, 0, 0) is no element"),
+    ],
 )
 def test_wrong_species(species, words):
     assert words in problems_of(Structure(Lattice.cubic(4), [species], [[0, 0, 0]]))
@@ -49,11 +60,12 @@ def test_wrong_species(species, words):
 def test_atoms_on_top_of_each_other_are_named(rocksalt):
     rocksalt.append("O", [0.02, 0, 0])
     found = problems_of(rocksalt)
-    assert "atoms 1 (Mg) and 9 (O) are 0.08 Å apart" in found
+    assert "Mg at (0, 0, 0) and O at (0.02, 0, 0) are 0.08 Å apart" in found
 
 
 def test_an_atom_too_close_to_its_own_image():
-    assert "atoms 1 (Cs) and 1 (Cs)" in problems_of(Structure(Lattice.tetragonal(2.0, 9), ["Cs"], [[0, 0, 0]]))
+    squeezed = Structure(Lattice.tetragonal(2.0, 9), ["Cs"], [[0, 0, 0]])
+    assert "Cs at (0, 0, 0) and its own image are 2.00 Å apart" in problems_of(squeezed)
 
 
 @pytest.mark.parametrize(
@@ -115,8 +127,11 @@ def test_each_format_is_read(tmp_path, rocksalt):
         "d.json": json.dumps(rocksalt.as_dict()),
         "e.extxyz": _extxyz(rocksalt),
     }
-    for name, text in files.items():
-        read = read_structure(written(tmp_path, name, text))
+    paths = [written(tmp_path, name, text) for name, text in files.items()]
+    paths.append(tmp_path / "f.extxyz.gz")
+    paths[-1].write_bytes(gzip.compress(_extxyz(rocksalt).encode()))
+    for path in paths:
+        read = read_structure(path)
         assert read.composition == rocksalt.composition
         assert read.volume == pytest.approx(rocksalt.volume, rel=1e-4)
 
@@ -161,6 +176,7 @@ _atom_site_occupancy
         ("empty.extxyz", "", "can't be read"),
         ("torn.extxyz", '5\nLattice="4 0 0 0 4 0 0 0 4"\nO 0 0 0\n', "can't be read"),
         ("data.json", "{}", "can't be read"),
+        ("torn.extxyz.gz", "4", "can't be read"),
         ("data.docx", "x", "format is not known"),
     ],
 )

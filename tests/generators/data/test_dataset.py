@@ -130,6 +130,14 @@ def test_no_such_file_is_no_data_set(tmp_path, data):
         Dataset.read(path)
 
 
+def test_a_folder_is_no_data_set(tmp_path):
+    with pytest.raises(ValueError, match=r"is a folder; name the data set in it, or read it with `nucleate data add`"):
+        Dataset.read(tmp_path)
+    (tmp_path / "crystals.extxyz.gz").touch()
+    with pytest.raises(ValueError, match=r"name the data set in it, .*crystals\.extxyz\.gz, or"):
+        Dataset.read(tmp_path)
+
+
 numbers = count()
 relatives = st.builds(
     lambda prototype, elements: Entry(

@@ -62,11 +62,27 @@ def test_a_bad_row_never_stops_the_others(crystals):
         entry("d", crystals["rocksalt"](4.3, "Ca")),
     ]
     dataset, rejected = sift(rows, "set")
-    assert [e.label for e in dataset.entries] == ["a", "d"]
-    assert {r.label: sort_of(r.reason) for r in rejected} == {"b": "energy", "a": "label twice", "c": "duplicate"}
+    assert [e.label for e in dataset.entries] == ["a", "a-2", "d"]
+    assert {r.label: sort_of(r.reason) for r in rejected} == {"b": "energy", "c": "duplicate"}
     assert rejected[-1].reason == "is the same crystal as a"
-    assert tally(rejected) == {"duplicate": 1, "energy": 1, "label twice": 1}
+    assert tally(rejected) == {"duplicate": 1, "energy": 1}
     assert rejection_rows(rejected)[0] == {"label": "b", "sort": "energy", "reason": rejected[0].reason}
+
+
+def test_a_label_that_is_taken_costs_no_crystal(crystals):
+    entry, rocksalt = crystals["entry"], crystals["rocksalt"]
+    rows = [
+        entry("a", rocksalt(4.2)),
+        entry("a", rocksalt(4.25)),  # the same crystal under the same name is a duplicate
+        entry("a", rocksalt(4.8, "Ca")),
+        entry("a", rocksalt(4.9, "Ca")),
+        entry("a", rocksalt(5.2, "Sr"), 3.0),
+        entry("a-2", rocksalt(5.5, "Ba")),  # keeps its own name, though it comes after one that would like it
+    ]
+    dataset, rejected = sift(rows, "set")
+    assert {e.label: e.chemistry for e in dataset.entries} == {"a": "Mg-O", "a-3": "Ca-O", "a-4": "O-Sr", "a-2": "Ba-O"}
+    assert [e.energy_ev_per_atom for e in dataset.entries] == [None, None, 3.0, None]
+    assert [r.reason for r in rejected] == ["is the same crystal as a", "is the same crystal as a-3"]
 
 
 def test_a_rejected_row_blocks_neither_its_label_nor_its_crystal(crystals):

@@ -68,6 +68,9 @@ def test_broken_cifs_are_reported_one_by_one(folder, crystals):
     for name, (_, sort) in BROKEN.items():
         assert found[name][1] == sort, found[name]
         assert str(folder) not in found[name][0]
+    # numbers of sites are pymatgen's, which has sorted them; coordinates stand in the file
+    assert found["half"][0].startswith("Mg:0.5, Al:0.5 at (0, 0, 0) is partially occupied")
+    assert found["close"][0].startswith("O at (0.03, 0, 0) and Mg at (0, 0, 0) are 0.09 Å apart")
 
 
 def test_properties_by_file_name(folder):
@@ -87,6 +90,31 @@ def test_properties_by_file_name(folder):
         "row 4 names 'MgO' a second time",
         "row 5 has not as many cells as the header has columns",
     ]
+
+
+def test_what_a_table_of_properties_leaves_open_is_noted(folder):
+    table, notes = folder / "properties.csv", []
+    table.write_text(
+        "file,Eform,band_gap,hardness,Band gap,colour,sg number,volume,empty\n"
+        "MgO.cif,-3.0,7.8,nan,7.8 eV,white,225,18,\nSi,,1.1,11.5,,grey,227,40,\n"
+    )
+    load(folder, table, on_note=notes.append)
+    unread, lacking = notes
+    assert unread.startswith(f"Eform, hardness, Band gap, sg number of {table} are not understood and left out; ")
+    assert "these are read: formation_energy (eV/atom), bulk_modulus (GPa), band_gap (eV)" in unread
+    assert lacking == f"1 of the 3 crystals of {folder} has no row in {table}"
+
+
+def test_a_table_that_names_every_crystal_with_names_that_are_understood_gets_no_note(folder):
+    table, notes = folder / "properties.csv", []
+    table.write_text("name,band_gap,e_above_hull,energy_per_atom\nMgO,7.8,0,-5\nAl,0,0,-4\nSi,1,0,-5\n")
+    load(folder, table, on_note=notes.append)
+    assert notes == []
+    load(folder, on_note=notes.append)
+    assert notes == []
+    table.write_text("name,band_gap\nGe,0.7\n")
+    load(folder, table, on_note=notes.append)
+    assert notes == [f"3 of the 3 crystals of {folder} have no row in {table}"]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +155,9 @@ def test_a_table_laid_out_as_perov_5(tmp_path, crystals, name):
     rows = [[0, 18517, cif(crystals["SrTiO3"]), "TiSrO3", "0.1", "0.2", "3.5", "3.0"]]
     rows += [[i, text, broken(crystals)[text], "X", "1", "1", "0", "0"] for i, text in enumerate(BROKEN, start=1)]
     rows += [[9, 7, cif(crystals["MgO"]), "MgO", "", "nan", "", ""], [10, 8, cif(crystals["SrTiO3"]), "X", 1, 1, 0, 0]]
-    entries, rejected = load(write_table(tmp_path / name, PEROV, rows))
+    notes = []
+    entries, rejected = load(write_table(tmp_path / name, PEROV, rows), on_note=notes.append)
+    assert notes == []
     assert {r.label: sort_of(r.reason) for r in rejected} == {name: sort for name, (_, sort) in BROKEN.items()}
     first = entries[0]
     assert first.label == "train-18517"
@@ -142,10 +172,19 @@ def test_a_table_laid_out_as_mp_20(tmp_path, crystals):
     header = ["", "material_id", "formation_energy_per_atom", "band_gap", "pretty_formula", "e_above_hull", "elements"]
     header += ["cif", "spacegroup.number"]
     rows = [[0, "mp-1265", "-3.03", "4.4", "MgO", "0.0", "['Mg', 'O']", cif(crystals["MgO"]), 225]]
-    entries, rejected = load_table(write_table(tmp_path / "train.csv", header, rows))
-    assert rejected == []
+    notes = []
+    entries, rejected = load_table(write_table(tmp_path / "train.csv", header, rows), on_note=notes.append)
+    assert (rejected, notes) == ([], [])
     assert entries[0].label == "mp-1265"
     assert entries[0].properties == {"formation_energy": -3.03, "band_gap": 4.4, "energy_above_hull": 0.0}
+
+
+def test_columns_of_a_table_that_are_not_understood_are_noted(tmp_path, crystals):
+    notes = []
+    rows = [[cif(crystals["MgO"]), "160", 1], ["no CIF", "", 2]]
+    load(write_table(tmp_path / "t.csv", ["cif", "dft_bulk_modulus", "mp_id"], rows), on_note=notes.append)
+    (note,) = notes
+    assert note.startswith(f"dft_bulk_modulus of {tmp_path / 't.csv'} is not understood")
 
 
 def test_conventional_cells_become_primitive(tmp_path, crystals):
@@ -244,6 +283,10 @@ def test_a_folder_without_cifs_and_a_table_without_names_are_refused(tmp_path, f
         load(folder, table)
     with pytest.raises(ValueError, match="belongs to a folder"):
         load(table, table)
+    with pytest.raises(FileNotFoundError, match=r"the table .*gone\.csv is not there; it should be a CSV"):
+        load(folder, tmp_path / "gone.csv")
+    with pytest.raises(FileNotFoundError, match=r"the table .*bare is no file; it should be a CSV"):
+        load(folder, tmp_path / "bare")
 
 
 def test_rows_are_counted_as_they_are_read(folder):

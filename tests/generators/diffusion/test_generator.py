@@ -7,6 +7,7 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
+from checkpoints import rewrite
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
@@ -77,6 +78,32 @@ def test_a_saved_one_draws_the_same_and_a_damaged_one_is_refused(fitted, tmp_pat
     weights = tmp_path / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4] + b"1234")
     with pytest.raises(CheckpointError, match="sha256"):
+        Diffusion.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda name, tensor: None if name.startswith("network.") else tensor,
+        lambda name, tensor: None if name == "replay.frac" else tensor,
+        lambda name, tensor: tensor[..., :-1] if name.startswith("network.") and tensor.ndim == 2 else tensor,
+    ],
+    ids=["no network", "no replay", "other shapes"],
+)
+def test_weights_of_another_model_are_refused_in_one_line(fitted, spoil, tmp_path):
+    Diffusion.load(fitted).save(tmp_path)
+    rewrite(tmp_path, spoil)
+    with pytest.raises(CheckpointError, match=f"the weights of {tmp_path} do not fit .*take another copy") as told:
+        make_generator("diffusion", checkpoint=str(tmp_path))
+    assert "\n" not in str(told.value)
+
+
+def test_weights_must_be_finite_and_labels_may_be_unknown(fitted, tmp_path):
+    Diffusion.load(fitted).save(tmp_path)
+    rewrite(tmp_path, lambda name, tensor: tensor * torch.nan if name == "replay.properties" else tensor)
+    assert Diffusion.load(tmp_path).model.replay.properties.isnan().all()
+    rewrite(tmp_path, lambda name, tensor: tensor * torch.nan if name.startswith("network.") else tensor)
+    with pytest.raises(CheckpointError, match=r"tensor network\.\S+ holds numbers that are not finite"):
         Diffusion.load(tmp_path)
 
 

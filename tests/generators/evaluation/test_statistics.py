@@ -32,11 +32,17 @@ def test_what_is_no_share_is_refused(bad):
         wilson(*bad)
 
 
-def test_share_of_one_seed_is_binomial():
+def test_share_of_one_seed_has_nearly_the_binomial_error():
     found = share([(6, 24)])
     assert (found.count, found.n, found.share) == (6, 24, 0.25)
-    assert found.standard_error == pytest.approx(math.sqrt(0.25 * 0.75 / 24))
+    low, high = wilson(6, 24, 1.0)
+    assert found.standard_error == pytest.approx((high - low) / 2) == pytest.approx(math.sqrt(0.1875 / 24), rel=0.03)
     assert (found.low, found.high) == pytest.approx(wilson(6, 24))
+
+
+def test_none_or_all_of_a_few_leave_an_error():
+    """0 of 3 is no proof of never: Wilson's middle is 1/8 and he goes from 0 to 1/4."""
+    assert share([(0, 3)]).standard_error == share([(3, 3)]).standard_error == pytest.approx(1 / 8)
 
 
 def test_share_of_nothing_is_unknown():
@@ -47,9 +53,9 @@ def test_share_of_nothing_is_unknown():
 def test_seeds_that_disagree_widen_the_error_and_those_that_agree_do_not():
     alike, apart = share([(6, 12), (6, 12)]), share([(12, 12), (0, 12)])
     assert alike.share == apart.share == 0.5
-    assert alike.standard_error == pytest.approx(math.sqrt(0.25 / 24))
-    # Two seeds, 12 and 0 of 12: 2/(2-1) * (36 + 36) / 24^2 = 1/4.
-    assert apart.standard_error == pytest.approx(math.sqrt(0.25))
+    assert alike.standard_error == pytest.approx(math.sqrt(0.25 / 25))
+    # Two seeds, 12 and 0 of 12: 2/(2-1) * (36 + 36) / 24^2 = 1/4, as if there were one sample.
+    assert apart.standard_error == pytest.approx(math.sqrt(0.25 / 2))
     assert apart.low < alike.low
     assert apart.high > alike.high
 

@@ -1,14 +1,17 @@
 """The trained generator: exact in what it promises, the same from the same seed, refusing what it never saw."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from checkpoints import rewrite
 
 from generators.base import Bounds, Condition
 from generators.checkpoint import CheckpointError
 from generators.crystals.neutrality import neutral
-from generators.data.dataset import Dataset
+from generators.data.dataset import Dataset, shipped
 from generators.registry import load_generator
 from generators.symmetric import Symmetric
 from generators.symmetric.wyckoff import describe
@@ -74,6 +77,26 @@ def test_a_foreign_checkpoint_is_refused(small, tmp_path):
         Symmetric(checkpoint=str(tmp_path / "state"))
 
 
+def test_weights_of_another_model_are_refused_in_one_line(small, tmp_path):
+    for changed in ({"members": 4}, {"properties": ["bulk_modulus"]}, {"scale": None}):
+        small.save(tmp_path)
+        rewrite(tmp_path, **changed)
+        with pytest.raises(CheckpointError, match=f"the weights of {tmp_path} do not fit .*take another copy") as told:
+            load_generator(tmp_path)
+        assert "\n" not in str(told.value)
+    small.save(tmp_path)
+    rewrite(tmp_path, lambda name, tensor: None if name.startswith("letters.") else tensor)
+    with pytest.raises(CheckpointError, match="do not fit"):
+        Symmetric(checkpoint=str(tmp_path))
+
+
+def test_weights_that_are_not_finite_are_refused(small, tmp_path):
+    small.save(tmp_path)
+    rewrite(tmp_path, lambda name, tensor: tensor * torch.nan if name.startswith("forecast-0.") else tensor)
+    with pytest.raises(CheckpointError, match=r"tensor forecast-0\.\S+ holds numbers that are not finite"):
+        load_generator(tmp_path)
+
+
 def test_an_element_it_never_saw_is_refused_at_once(small):
     with pytest.raises(ValueError, match=r"Pu .*no training crystal"):
         small.sample(1, Condition((("O", "Pu"),)), seed=0)
@@ -92,7 +115,7 @@ def test_a_target_it_never_saw_is_a_warning(small):
 
 
 def test_a_condition_that_nothing_meets_is_refused(small):
-    with pytest.raises(ValueError, match="keeps the neutrality rule"):
+    with pytest.raises(ValueError, match=r"no crystal of Li-Na with 2 elements, at most 8 atoms .*--neutrality off"):
         small.sample(1, Condition((("Li", "Na"),), neutrality="strict"), seed=0)
 
 
@@ -180,3 +203,21 @@ def test_an_untrained_model_keeps_the_condition_and_knows_nothing(condition):
 def test_without_training_there_is_nothing_to_sample(condition):
     with pytest.raises(ValueError, match="not trained"):
         Symmetric.blank().sample(1, condition, seed=0)
+
+
+def test_crystals_without_labels_teach_shapes_and_places():
+    entries = [replace(e, properties={}, energy_ev_per_atom=None) for e in shipped().entries[:400]]
+    model = Symmetric.blank()
+    with pytest.warns(UserWarning, match="not what is stable"):
+        model.fit(Dataset("plain", tuple(entries)), epochs=1)
+    assert model.conditions_on == frozenset()
+    condition = Condition((("Al", "Mg", "O"),))
+    samples = list(model.sample(4, condition, seed=0))
+    assert len({one.structure.composition.reduced_formula for one in samples}) > 1
+
+
+def test_a_property_that_no_crystal_has_is_refused_before_the_work():
+    told = []
+    with pytest.raises(ValueError, match="0 training crystals have band_gap"):
+        Symmetric.blank().fit(shipped(), properties=("band_gap",), on_epoch=told.append)
+    assert told == []

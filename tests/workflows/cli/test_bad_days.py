@@ -135,8 +135,8 @@ def test_crystals_of_ones_own_that_cannot_be_taken(nucleate, tmp_path, verb, mon
     assert_refused(
         ran,
         "6 problems",  # the file's own problem in the same list
-        "line 5: known[1] = partial.cif: site 1",
-        "is partially occupied; give an ordered structure",
+        "line 5: known[1] = partial.cif: Mg:0.5 at (0, 0, 0) is partially",
+        "occupied; give an ordered structure",
         "known[2] = broken.cif: can't be read as a crystal: 0 of its 1 data blocks",
         "known[3] = torn.cif: can't be read as a crystal",
         "known[4] = gone.cif: there is no such file",

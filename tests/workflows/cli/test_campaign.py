@@ -1,10 +1,13 @@
 """The commands on a launched campaign, with results as the stages would have left them."""
 
 import json
+import shutil
 
 import pytest
 from pymatgen.core import Lattice, Structure
 
+from generators.symmetric.generator import shipped_checkpoint
+from workflows.generator_states import load_state
 from workflows.records import Attempt, Cause, PhononResult, PropertyResult, Verdict, now
 
 SPEC = """\
@@ -154,4 +157,23 @@ def test_a_launched_copy_tells_where_its_known_crystals_are(nucleate, store, tmp
     copy = (tmp_path / "oxides" / "campaign.yaml").read_text()
     assert copy.startswith(f"# A copy of {path}")
     assert copy.endswith(path.read_text())
+    assert "nothing to do" in nucleate("launch", path).out
+
+
+def test_paths_in_options_of_generators_start_at_the_campaigns_file(nucleate, store, tmp_path):
+    shutil.copytree(shipped_checkpoint(), tmp_path / "models" / "mine")
+    path = tmp_path / "oxides.yaml"
+    mix = "generator: [{{name: symmetric, options: {{checkpoint: {}}}}}, {{name: folder, options: {{path: ours}}}}]\n"
+    path.write_text(SPEC + mix.format("models/gone"))
+    gone = nucleate("check", path)  # the working directory is another one
+    assert gone.code == 2
+    assert f"{tmp_path / 'models' / 'gone'} is no checkpoint: there is no such folder" in gone.err.replace("\n", " ")
+    path.write_text(SPEC + mix.format("models/mine"))
+    assert nucleate("check", path).code == 0
+    ran = nucleate("launch", path)
+    assert ran.code == 0, ran.err
+    stored = store.database.campaigns.find_one({"name": "oxides"})
+    assert load_state(store.files, stored["initial_state"]).members[1].path == str(tmp_path / "ours")
+    assert stored["spec"]["generator"][0]["options"] == {"checkpoint": "models/mine"}  # the same wherever it lies
+    assert (tmp_path / "oxides" / "campaign.yaml").read_text().startswith(f"# A copy of {path}")
     assert "nothing to do" in nucleate("launch", path).out

@@ -55,6 +55,35 @@ def test_a_folder_becomes_a_data_set_and_what_is_rejected_is_told(nucleate, mine
     assert {e.label: e.properties for e in written.entries} == {"CaO": {"band_gap": 7.1}, "MgO": {"band_gap": 7.8}}
     rows = list(csv.DictReader(report.open(newline="")))
     assert [(row["label"], row["sort"]) for row in rows] == [("letter", "unreadable"), ("twin", "duplicate")]
+    assert lines[3:] == [f"note: 1 of the 3 crystals of {mine} has no row in {mine / 'table.csv'}"]
+
+
+def test_columns_that_are_not_understood_are_noted_and_a_report_is_recommended(nucleate, mine, tmp_path):
+    table = mine / "table.csv"
+    table.write_text("file,Eform,band_gap\nMgO.cif,-3.0,7.8\nCaO.cif,-3.2,7.1\ntwin,-3.2,7.1\n")
+    ran = nucleate("data", "add", mine, "--table", table, "--output", tmp_path / "set.extxyz")
+    assert ran.code == 0, ran.err
+    *_, note, hint = ran.out.splitlines()
+    assert note.startswith(f"note: Eform of {table} is not understood and left out; these are read: formation_energy")
+    assert hint == "--report FILE lists every rejected row"
+    told = nucleate("data", "add", mine, "--table", table, "--output", tmp_path / "other.extxyz", "--json")
+    assert [f"note: {n}" for n in json.loads(told.out)["notes"]] == [note]
+
+
+def test_without_a_rejected_row_no_report_is_recommended(nucleate, mine, tmp_path):
+    ran = nucleate("data", "add", mine / "MgO.cif", "--output", tmp_path / "set.extxyz")
+    assert ran.out.splitlines() == [f"1 taken, 0 rejected; {tmp_path / 'set.extxyz'} holds 1 crystals"]
+
+
+def test_another_crystal_under_a_label_that_is_taken_gets_a_number(nucleate, base, tmp_path):
+    other = tmp_path / "SrO.cif"
+    other.write_text(str(CifWriter(rocksalt("Ba", 5.52))))
+    ran = nucleate("data", "add", other, "--to", base, "--output", base)
+    assert ran.code == 0, ran.err
+    assert "note: 1 label was another crystal's already and got a number: SrO-2" in ran.out
+    assert {e.label: e.chemistry for e in Dataset.read(base).entries} == {"SrO": "O-Sr", "SrO-2": "Ba-O"}
+    again = nucleate("data", "add", other, "--to", base, "--output", base)
+    assert "nothing was taken of 1 row (duplicate 1)" in again.err.replace("\n", " ")
 
 
 def test_adding_to_a_set_keeps_its_crystals_first(nucleate, mine, base):
@@ -67,7 +96,7 @@ def test_adding_to_a_set_keeps_its_crystals_first(nucleate, mine, base):
     assert [e.label for e in Dataset.read(base).entries] == ["SrO", "CaO", "MgO"]
     again = nucleate("data", "add", mine, "--to", base, "--output", base)
     assert again.code == 2
-    assert "nothing was taken of 4 rows (label twice 2, duplicate 1, unreadable 1)" in again.err.replace("\n", " ")
+    assert "nothing was taken of 4 rows (duplicate 3, unreadable 1)" in again.err.replace("\n", " ")
     assert [e.label for e in Dataset.read(base).entries] == ["SrO", "CaO", "MgO"]
 
 
@@ -166,6 +195,10 @@ def test_a_trial_build_and_the_same_again(nucleate, tmp_path):
         (["add", "mine", "--output", "base.extxyz.gz"], "exists; add to it with --to"),
         (["add", "mine", "--output", "set.extxyz", "--to", "gone.extxyz"], "gone.extxyz: No such file"),
         (["add", "mine", "--output", "set.extxyz", "--table", "mine/letter.cif"], "it has no column file or"),
+        (
+            ["add", "mine", "--output", "set.extxyz", "--table", "gone.csv"],
+            "the table gone.csv is not there; it should",
+        ),
         (["add", "mine", "--output", "set.extxyz", "--report", "r.txt"], "must end in .csv or .json"),
         (["add", "--output", "set.extxyz"], "Missing argument"),
         (["build"], "Missing option"),

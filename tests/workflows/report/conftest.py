@@ -294,7 +294,7 @@ def _candidate(
             valid=valid,
             reasons=[]
             if valid
-            else ["atoms 1 (Mg) and 2 (O) are 0.71 Å apart, at least 1.02 Å (0.5 of their covalent radii) is needed"],
+            else ["Mg at (0, 0, 0) and O at (0.2, 0, 0) are 0.71 Å apart, at least 1.02 Å is needed"],
             unique=valid,
             passed=valid,
         ),
