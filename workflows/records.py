@@ -139,6 +139,9 @@ class Selected(_Record):
     score: float | None = Field(None, description="acquisition; higher is verified first")
     score_parts: dict[str, float] = Field(default_factory=dict)
     selected: bool
+    round: int | None = Field(
+        None, description="whose budget verifies it: its own round's, or a later one's if others were better then"
+    )
     reason: str = Field("", description="why it was, or was not, selected")
 
 

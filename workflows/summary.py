@@ -21,7 +21,6 @@ _FIELDS = {
     "select.unique": 1,
     "select.novel": 1,
     "select.novelty": 1,
-    "select.selected": 1,
     "select.screening_e_hull_ev_per_atom": 1,
 }
 
@@ -46,13 +45,21 @@ def summarise(database: Database[Any], spec: CampaignSpec, number: int, late: in
     return RoundSummary(
         number=number,
         **counted,
-        selected=sum(bool((d.get("select") or {}).get("selected")) for d in documents),
+        selected=selected_in(database, spec.name, number),
         verified=sum(v["verified"] for v in verdicts),
         stable=sum(v["stable"] for v in verdicts),
         hits=sum(v["hit"] for v in verdicts),
         failures=sum(not v["verified"] for v in verdicts),
         late=late,
         control=funnel(controls, cut) if controls else None,
+    )
+
+
+def selected_in(database: Database[Any], campaign: str, number: int) -> int:
+    """Count the candidates that a round's budget verifies; some were proposed in earlier rounds."""
+    own = {"round": number, "select.round": None}  # of campaigns from before candidates could wait
+    return database.candidates.count_documents(
+        {"campaign": campaign, "select.selected": True, "$or": [{"select.round": number}, own]}
     )
 
 

@@ -76,6 +76,7 @@ def play(arm: Arm, spec: CampaignSpec, site: Site) -> dict[str, Any]:
 
     generator = arm.make()
     earlier: list[Candidate] = []
+    waiting: list[AcquisitionInput] = []
     history: list[Any] = []
     verdicts: list[dict[str, Any]] = []
     rounds: list[dict[str, Any]] = []
@@ -92,13 +93,14 @@ def play(arm: Arm, spec: CampaignSpec, site: Site) -> dict[str, Any]:
 
         found = look_at(batch, earlier, site.known, site.reference)
         batch = _with_blocks(batch, found)
-        eligible = [
+        eligible = waiting + [
             AcquisitionInput(f.candidate.candidate, f.prepared.structure, f.block.screening_e_hull_ev_per_atom)
             for f in found
             if f.block.novel and f.prepared is not None
         ]
         choices = choose(eligible, history if arm.feedback else [], spec.targets, spec.budget.verifications, spec.seed)
         chosen = {c.candidate for c in choices if c.selected}
+        waiting = [e for e in eligible if e.candidate not in chosen]
         mine: list[dict[str, Any]] = []
         for item in sorted((e for e in eligible if e.candidate in chosen), key=lambda e: e.candidate):
             verdict = verify(item.structure, spec, site)
@@ -109,7 +111,7 @@ def play(arm: Arm, spec: CampaignSpec, site: Site) -> dict[str, Any]:
         told: dict[str, Any] | None = None
         if arm.feedback and number < spec.rounds:
             begin = time.process_time()
-            generator = generator.update(_labelled(batch, mine))
+            generator = generator.update(_labelled([*earlier, *batch], mine, number))
             told = getattr(generator, "last_update", None)
             spent["learn"] += time.process_time() - begin
         earlier += batch
@@ -242,15 +244,17 @@ def _outcome(item: Any, verdict: dict[str, Any]) -> Any:
     )
 
 
-def _labelled(batch: list[Candidate], verdicts: list[dict[str, Any]]) -> list[Labelled]:
-    """Translate as the feedback stage does."""
+def _labelled(candidates: list[Candidate], verdicts: list[dict[str, Any]], number: int) -> list[Labelled]:
+    """Translate as the feedback stage does: the round's candidates, and what was verified of earlier ones."""
     from pymatgen.core import Structure
 
     from generators.base import Labelled
 
     judged = {v["candidate"]: v for v in verdicts}
     labelled = []
-    for c in batch:
+    for c in candidates:
+        if c.round < number and c.candidate not in judged:
+            continue
         one = Labelled(
             candidate=c.candidate,
             structure=Structure.from_dict(c.structure),

@@ -64,7 +64,9 @@ def test_a_whole_campaign(small):
     good = next(v for v in verdicts if v.verified)
     assert good.reference_set.key.startswith("mlip:7net-0:fast")
     assert good.provenance["generator_state"]
-    assert good.provenance["stream_seed"] == derive_seed(3, good.round)
+    proposed = {c["candidate"]: c for c in campaign.database.candidates.find({"select.selected": True})}
+    assert good.provenance["stream_seed"] == derive_seed(3, proposed[good.candidate]["round"])
+    assert all(proposed[v.candidate]["select"]["round"] == v.round >= proposed[v.candidate]["round"] for v in verdicts)
     assert good.provenance["reproduce"] == f"nucleate reproduce {good.candidate}"
     assert {job["stage"] for job in good.provenance["parent_jobs"]} >= {"relax", "gate"}
 
@@ -72,6 +74,43 @@ def test_a_whole_campaign(small):
     assert campaign.launchpad.get_fw_ids({"spec.nucleate.campaign": "small", "spec.nucleate.round": 2}, count_only=True)
     sizes = [len(str(d)) for d in campaign.store.jobstore.query({"metadata.nucleate.stage": "sample"})]
     assert max(sizes) < 2000  # ids and counts, not structures by the hundred
+
+
+def test_what_waited_for_want_of_budget_is_verified_by_a_later_round(small):
+    campaign = small(budget={"verifications": 1})
+    campaign.run_until("feedback")
+    (first,) = campaign.selected(1)
+    waiting = [
+        c.candidate
+        for c in ledger.read_candidates(campaign.database, "small", 1, control=False)
+        if c.select and c.select.novel and not c.select.selected
+    ]
+    assert waiting
+    # all that round 2 proposes is far from the hull, so that what waited is better
+    while not campaign.database.candidates.count_documents({"round": 2, "prerelax": {"$ne": None}}):
+        assert campaign.runner.run_all(1) == 1
+    prerelaxing = {"spec.nucleate.stage": "prerelax", "spec.nucleate.round": 2, "state": {"$ne": "COMPLETED"}}
+    while campaign.launchpad.fireworks.count_documents(prerelaxing):
+        assert campaign.runner.run_all(1) == 1
+    far = {"round": 2, "prerelax.energy_ev_per_atom": {"$ne": None}}
+    campaign.database.candidates.update_many(far, {"$inc": {"prerelax.energy_ev_per_atom": 5.0}})
+    campaign.run()
+    assert set(campaign.states()) == {"COMPLETED"}
+    (second,) = [v for v in ledger.read_verdicts(campaign.database, "small") if v.round == 2]
+    assert second.candidate in waiting
+    called = ledger.get_candidate(campaign.database, second.candidate)
+    assert (called.round, called.select.round, called.select.selected) == (1, 2, True)
+    assert {job["stage"] for job in second.provenance["parent_jobs"]} >= {"relax", "gate"}
+    summaries = [ledger.get_round(campaign.database, "small", n).summary for n in (1, 2)]
+    assert [(s.selected, s.verified + s.failures) for s in summaries] == [(1, 1), (1, 1)]
+    assert [r.summary.selected for r in campaign_status(campaign.database, "small").rounds] == [1, 1]
+
+    # the first round's select, run again, takes nothing back
+    before = snapshot(campaign)
+    campaign.launchpad.rerun_fw(campaign.fw_ids(round=1, stage="select")[0])
+    campaign.run()
+    assert snapshot(campaign) == before
+    assert campaign.verdict(first)["round"] == 1
 
 
 def test_one_candidates_failure_never_stops_a_round_and_its_late_verdict_counts_once(small):

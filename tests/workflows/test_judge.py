@@ -45,7 +45,7 @@ def judged(spec, causes=None, **gated):
         "known_as": None,
         **gated,
     }
-    return compose(spec, make_engine("mlip", "fast"), proposal, block, None, {}, causes or {})
+    return compose(spec, make_engine("mlip", "fast"), proposal, 1, block, None, {}, causes or {})
 
 
 def test_a_new_crystal_that_meets_every_target_is_a_hit(spec):

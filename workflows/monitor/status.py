@@ -20,7 +20,7 @@ from workflows.monitor.clusters import pilot_status, pilots_of, stuck_pilots, un
 from workflows.monitor.standing import Progress, RoundStatus, Running, State, Status, Stuck
 from workflows.records import ACTIVE, STAGES, RoundSummary, now
 from workflows.runtime.accounting import core_hours
-from workflows.summary import funnel
+from workflows.summary import funnel, selected_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -153,7 +153,8 @@ def _open(
     where = {"campaign": campaign, "round": number}
     candidates = list(database.candidates.find(where, _CANDIDATE))
     verdicts = list(database.verdicts.find(where, _VERDICT))
-    summary = _summary_so_far(number, candidates, verdicts, spec["targets"]["energy_above_hull"]["max"])
+    cut = spec["targets"]["energy_above_hull"]["max"]
+    summary = _summary_so_far(number, candidates, selected_in(database, campaign, number), verdicts, cut)
     states: dict[str, Counter[str]] = defaultdict(Counter)
     for firework in fireworks:
         states[_block(firework).get("stage") or "?"][firework["state"]] += 1
@@ -188,13 +189,17 @@ def _jobs(states: Counter[str]) -> Progress:
 
 
 def _summary_so_far(
-    number: int, candidates: list[dict[str, Any]], verdicts: list[dict[str, Any]], cut_ev_per_atom: float
+    number: int,
+    candidates: list[dict[str, Any]],
+    selected: int,
+    verdicts: list[dict[str, Any]],
+    cut_ev_per_atom: float,
 ) -> RoundSummary:
     controls = [c for c in candidates if c["control"]]
     return RoundSummary(
         number=number,
         **funnel((c for c in candidates if not c["control"]), cut_ev_per_atom),
-        selected=sum(bool((c.get("select") or {}).get("selected")) for c in candidates),
+        selected=selected,
         verified=sum(v["verified"] for v in verdicts),
         stable=sum(v["stable"] for v in verdicts),
         hits=sum(v["hit"] for v in verdicts),

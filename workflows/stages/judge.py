@@ -56,7 +56,7 @@ def judge(
     engine = make_engine(spec.engine, spec.protocol)
     proposal = ledger.get_candidate(database, candidate)
     causes = attempts.root_cause(database, campaign, round_number, candidate)
-    verdict = compose(spec, engine, proposal, gated, phonons, measured, causes)
+    verdict = compose(spec, engine, proposal, round_number, gated, phonons, measured, causes)
     traced = provenance(database, spec, engine, proposal, verdict)
     if gated is not None and verdict.verified:
         traced["relaxation"] = gated["detail"]  # where it ran, with which pseudopotentials, corrected how
@@ -75,6 +75,7 @@ def compose(
     spec: CampaignSpec,
     engine: Engine,
     proposal: Candidate,
+    round_number: int,
     gated: dict[str, Any] | None,
     phonons: Any,
     measured: dict[str, Any],
@@ -92,7 +93,7 @@ def compose(
         return Verdict(
             candidate=proposal.candidate,
             campaign=spec.name,
-            round=proposal.round,
+            round=round_number,
             formula=proposal.formula,
             verified=False,
             stable=False,
@@ -131,7 +132,7 @@ def compose(
     return Verdict(
         candidate=proposal.candidate,
         campaign=spec.name,
-        round=proposal.round,
+        round=round_number,
         formula=structure.composition.reduced_formula,
         spacegroup=_spacegroup(structure),
         structure=structure.as_dict(),
@@ -187,7 +188,7 @@ def provenance(
 
     settings = engine.settings()
     jobs = database.attempts.find(
-        {"campaign": spec.name, "round": proposal.round, "candidate": proposal.candidate, "state": "completed"},
+        {"campaign": spec.name, "round": verdict.round, "candidate": proposal.candidate, "state": "completed"},
         {"job_uuid": 1, "job_index": 1, "stage": 1, "name": 1},
     ).sort("launch_id", 1)
     newest = {(a["job_uuid"], a["job_index"]): a for a in jobs}

@@ -1,4 +1,7 @@
-"""select: spends the round's verification budget on what may well be stable, novel and on target."""
+"""select: spends the round's verification budget on what may well be stable, novel and on target.
+
+What was not verified for want of budget waits: each later round compares it again, by a surrogate that knows more.
+"""
 
 from __future__ import annotations
 
@@ -65,24 +68,30 @@ def select(campaign: str, round_number: int, after: Any, open_next: Callable[...
     for control in (False, True):
         batch = ledger.read_candidates(database, campaign, round_number, control=control)
         found[control] = look_at(batch, earlier, known, reference)
+    waited = waiting(earlier, round_number)
     eligible = [
         AcquisitionInput(f.candidate.candidate, f.prepared.structure, f.block.screening_e_hull_ev_per_atom)
-        for f in found[False]
-        if f.block.novel and f.prepared is not None
+        for f in [*waited, *found[False]]
+        if f.block.novel and f.prepared is not None and not _called_later(f.candidate, round_number)
     ]
     history = outcomes(database, spec, round_number)
     chosen = {c.candidate: c for c in choose(eligible, history, spec.targets, spec.budget.verifications, spec.seed)}
-    for seen in found[False] + found[True]:
+    called = [f for f in waited if chosen[f.candidate.candidate].selected]  # the others keep what their round said
+    for seen in [*called, *found[False], *found[True]]:
+        if _called_later(seen.candidate, round_number):
+            continue
         choice = chosen.get(seen.candidate.candidate)
         block = seen.block
         if choice is not None:
-            update = {
-                "score": choice.score,
-                "score_parts": choice.parts,
-                "selected": choice.selected,
-                "reason": choice.reason,
-            }
-            block = block.model_copy(update=update)
+            block = block.model_copy(
+                update={
+                    "score": choice.score,
+                    "score_parts": choice.parts,
+                    "selected": choice.selected,
+                    "round": round_number if choice.selected else None,
+                    "reason": choice.reason,
+                }
+            )
         ledger.write_block(database, seen.candidate.candidate, "select", block)
 
     engine = make_engine(spec.engine, spec.protocol)
@@ -95,8 +104,32 @@ def select(campaign: str, round_number: int, after: Any, open_next: Callable[...
     closing = feedback(campaign, round_number, [j.output for j in judges], open_next)
     dress(closing, block_of(campaign, round_number, "feedback", engine=spec.engine), LIGHT)
     closing.config.on_missing_references = OnMissing.NONE
-    counts = {"selected": len(judges), "novel": sum(f.block.novel for f in found[False])}
+    novel = sum(f.block.novel for f in found[False])
+    counts = {"selected": len(judges), "novel": novel, "waited": len(waited)}
     return Response(output=counts, replace=Flow([*work, closing]))
+
+
+def waiting(earlier: Iterable[Candidate], round_number: int) -> list[_Found]:
+    """Find the novel candidates of earlier rounds that no budget verified but, if this runs again, this round's."""
+    from pymatgen.core import Structure
+
+    from generators.crystals.duplicates import Prepared
+
+    return [
+        _Found(candidate, Prepared(Structure.from_dict(candidate.prerelax.structure)), candidate.select)
+        for candidate in earlier
+        if candidate.select is not None
+        and candidate.select.novel
+        and (not candidate.select.selected or candidate.select.round == round_number)
+        and candidate.prerelax is not None
+        and candidate.prerelax.structure is not None
+    ]
+
+
+def _called_later(candidate: Candidate, round_number: int) -> bool:
+    """Tell whether a later round verifies a candidate: a re-run of its own round's select must not take it back."""
+    block = candidate.select
+    return block is not None and block.selected and block.round is not None and block.round > round_number
 
 
 def look_at(
