@@ -187,7 +187,7 @@ def test_costs_and_their_error(judged):
     assert costs["samples_per_s"] == pytest.approx(2.0)
     assert costs["cpu_s"] == pytest.approx(3 + 1 + 5 * 2.0)
     assert costs["cpu_s_per_stable_novel"] == pytest.approx(14.0)
-    assert costs["cpu_s_per_stable_novel_error"] == pytest.approx(14.0 * (1 / 8 * 7 / 8 / 8) ** 0.5 * 8)
+    assert costs["cpu_s_per_stable_novel_error"] == pytest.approx(14.0 * sun.standard_error * 8)
     assert (costs["training_minutes"], costs["start_s"]) == (12.5, 9.0)
     assert costs_of(judged, [], None, 3.0, 1.0, share([(0, 8)]), 0.0)["cpu_s_per_stable_novel"] is None
 

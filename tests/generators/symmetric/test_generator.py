@@ -206,7 +206,7 @@ def test_without_training_there_is_nothing_to_sample(condition):
 
 
 def test_crystals_without_labels_teach_shapes_and_places():
-    entries = [replace(e, properties={}, energy_ev_per_atom=None) for e in shipped().entries[:400]]
+    entries = [replace(e, properties={}, energy_ev_per_atom=None) for e in shipped().entries[:300]]
     model = Symmetric.blank()
     with pytest.warns(UserWarning, match="not what is stable"):
         model.fit(Dataset("plain", tuple(entries)), epochs=1)
@@ -218,6 +218,10 @@ def test_crystals_without_labels_teach_shapes_and_places():
 
 def test_a_property_that_no_crystal_has_is_refused_before_the_work():
     told = []
-    with pytest.raises(ValueError, match="0 training crystals have band_gap"):
-        Symmetric.blank().fit(shipped(), properties=("band_gap",), on_epoch=told.append)
+    some = Dataset("some", shipped().entries[:300])
+    with (
+        pytest.warns(UserWarning, match="not what is stable"),
+        pytest.raises(ValueError, match="0 training crystals have band_gap"),
+    ):
+        Symmetric.blank().fit(some, properties=("band_gap",), on_epoch=told.append)
     assert told == []
