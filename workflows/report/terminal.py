@@ -56,8 +56,8 @@ def _rounds(data: ReportData) -> Table:
         label = f"{r.number}" if r.state == "closed" else f"{r.number} {r.state}"
         table.add_row(label, *(str(getattr(r.summary, name)) for name in (*FUNNEL, "failures")))
         if control := r.summary.control:
-            cells = [str(control.get(n, "–")) for n in CONTROL_STAGES]
-            table.add_row("control", *cells, *[""] * (len(FUNNEL) + 1 - len(cells)), style="dim")
+            cells = [str(control.get(n, "–")) if n in CONTROL_STAGES else "" for n in (*FUNNEL, "failures")]
+            table.add_row("control", *cells, style="dim")
     return table
 
 

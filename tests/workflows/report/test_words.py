@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -86,3 +87,12 @@ def test_the_terminal_shows_rounds_best_and_answer(data):
     narrow = Console(file=io.StringIO(), width=60)
     narrow.print(summary_table(data, best=2))
     assert "light-r01-0003" not in narrow.file.getvalue()
+
+
+def test_a_control_stands_under_the_columns_it_has_and_is_never_selected(data):
+    drawn = {"sampled": 4, "valid": 3, "unique": 2, "novel": 2, "promising": 1}
+    first = replace(data.rounds[0], summary=data.rounds[0].summary.model_copy(update={"control": drawn}))
+    console = Console(file=io.StringIO(), width=140)
+    console.print(summary_table(replace(data, rounds=(first,))))
+    (control,) = [line.split() for line in console.file.getvalue().splitlines() if line.startswith("control")]
+    assert control == ["control", "4", "3", "2", "2"]
