@@ -11,7 +11,7 @@ from generators.comparison import Comparison, compare
 from generators.evaluation import Protocol, Reach, Second, Store, Task, Told, evaluate, shipped_if_there
 from workflows.cli import output
 from workflows.cli.errors import LEFT, RefusedError
-from workflows.cli.generating_parts import dataset_of, split_by_of
+from workflows.cli.generating_parts import dataset_of, refuse_file, split_by_of
 from workflows.cli.generating_samples import noting
 from workflows.reference_proposals import literature, polymorphs
 
@@ -56,8 +56,7 @@ def run_comparison(
     RefusedError
         If the directory can't be used, or the data can't be read.
     """
-    if judging.into.exists() and not judging.into.is_dir():
-        raise RefusedError(f"{judging.into} is a file; name a directory")
+    refuse_file(judging.into)
     split_by = split_by_of(judging.split_by)
     whole = shipped_if_there() if judging.data is None else dataset_of(judging.data)
     training: Dataset | None = whole

@@ -14,7 +14,7 @@ from generators.data.dataset import PROPERTY_UNITS
 from generators.evaluation.latent import interpolate, latent_map, latent_of
 from workflows.cli import output
 from workflows.cli.errors import RefusedError
-from workflows.cli.generating_parts import contender_of, dataset_of
+from workflows.cli.generating_parts import contender_of, dataset_of, refuse_file
 from workflows.report.comparison_page import latent_page
 from workflows.report.words import number, property_name
 
@@ -87,8 +87,7 @@ def see(look: Look) -> Seen:
     """
     if look.color is not None and look.color not in PROPERTY_UNITS:
         raise RefusedError(f"--color: {look.color} is unknown; known are {', '.join(PROPERTY_UNITS)}")
-    if look.into.is_file():
-        raise RefusedError(f"{look.into} is a file; name a directory")
+    refuse_file(look.into)
     contender = contender_of(look.name)
     try:
         model = latent_of(contender.generator)

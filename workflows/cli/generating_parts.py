@@ -119,6 +119,18 @@ def contender_of(name: str) -> Contender:
         raise RefusedError(str(error)) from error
 
 
+def refuse_file(directory: Path) -> None:
+    """Refuse a directory to write into that is a file.
+
+    Raises
+    ------
+    RefusedError
+        If it is one.
+    """
+    if directory.exists() and not directory.is_dir():
+        raise RefusedError(f"{directory} is a file; name a directory")
+
+
 def dataset_of(name: str) -> Dataset:
     """Read a data set: the one that ships, or a file.
 

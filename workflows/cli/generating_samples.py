@@ -15,6 +15,7 @@ from generators.evaluation.store import compact, expanded
 from workflows.cli import output
 from workflows.cli.counting import Counting
 from workflows.cli.errors import RefusedError
+from workflows.cli.generating_parts import refuse_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,8 +86,7 @@ def words_of(rows: list[dict[str, Any]], into: Path) -> list[str]:
 
 def _begun(asked: dict[str, Any], into: Path) -> list[dict[str, Any]]:
     """Give the rows that an interrupted run left."""
-    if into.exists() and not into.is_dir():
-        raise RefusedError(f"{into} is a file; name a directory")
+    refuse_file(into)
     if (into / FRAMES).exists():
         raise RefusedError(f"{into / FRAMES} exists; name a directory without samples")
     path = into / ASKED

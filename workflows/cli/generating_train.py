@@ -16,7 +16,7 @@ from generators.data.dataset import PROPERTY_UNITS
 from generators.evaluation.metrics import training_minutes
 from workflows.cli import output
 from workflows.cli.errors import RefusedError
-from workflows.cli.generating_parts import dataset_of, split_by_of, trainable
+from workflows.cli.generating_parts import dataset_of, refuse_file, split_by_of, trainable
 from workflows.cli.generating_samples import noting
 
 if TYPE_CHECKING:
@@ -82,8 +82,7 @@ def run_training(wanted: Wanted) -> None:
     unknown = sorted(set(wanted.options["properties"] or ()) - set(PROPERTY_UNITS))
     if unknown:
         raise RefusedError(f"--property: {', '.join(unknown)} is unknown; known are {', '.join(PROPERTY_UNITS)}")
-    if wanted.folder.exists() and not wanted.folder.is_dir():
-        raise RefusedError(f"{wanted.folder} is a file; name a directory")
+    refuse_file(wanted.folder)
     dataset = dataset_of(wanted.data)
     place = wanted.folder / "training"
     if not wanted.resume and place.exists():

@@ -69,17 +69,17 @@ def select(campaign: str, round_number: int, after: Any, open_next: Callable[...
         batch = ledger.read_candidates(database, campaign, round_number, control=control)
         found[control] = look_at(batch, earlier, known, reference)
     waited = waiting(earlier, round_number)
+    # a re-run must not take back what a later round verifies
+    own = [f for f in found[False] if not _called_later(f.candidate, round_number)]
     eligible = [
         AcquisitionInput(f.candidate.candidate, f.prepared.structure, f.block.screening_e_hull_ev_per_atom)
-        for f in [*waited, *found[False]]
-        if f.block.novel and f.prepared is not None and not _called_later(f.candidate, round_number)
+        for f in [*waited, *own]
+        if f.block.novel and f.prepared is not None
     ]
     history = outcomes(database, spec, round_number)
     chosen = {c.candidate: c for c in choose(eligible, history, spec.targets, spec.budget.verifications, spec.seed)}
     called = [f for f in waited if chosen[f.candidate.candidate].selected]  # the others keep what their round said
-    for seen in [*called, *found[False], *found[True]]:
-        if _called_later(seen.candidate, round_number):
-            continue
+    for seen in [*called, *own, *found[True]]:
         choice = chosen.get(seen.candidate.candidate)
         block = seen.block
         if choice is not None:
@@ -127,7 +127,7 @@ def waiting(earlier: Iterable[Candidate], round_number: int) -> list[_Found]:
 
 
 def _called_later(candidate: Candidate, round_number: int) -> bool:
-    """Tell whether a later round verifies a candidate: a re-run of its own round's select must not take it back."""
+    """Tell whether the budget of a later round verifies a candidate."""
     block = candidate.select
     return block is not None and block.selected and block.round is not None and block.round > round_number
 
