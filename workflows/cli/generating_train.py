@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from generators.base import FitReport
 
-ASKED = "training-asked.json"
+ASKED, LOCK = "training-asked.json", "training.lock"
 BARS = "▁▂▃▄▅▆▇█"
 LINE_EVERY_S = 15.0
 WORDS = {
@@ -85,10 +85,10 @@ def run_training(wanted: Wanted) -> None:
     refuse_file(wanted.folder)
     dataset = dataset_of(wanted.data)
     place = wanted.folder / "training"
-    if not wanted.resume and place.exists():
-        forget(place)
     options = {key: value for key, value in wanted.options.items() if value is not None}
     with _alone(place), output.resumable():
+        if not wanted.resume:
+            forget(place)
         if _goes_on(place, {"generator": wanted.name, "data": wanted.data, **options}):
             output.say(f"going on with the training in {place}; --fresh starts over")
         output.say(f"{wanted.name}: {len(dataset)} crystals of data set {dataset.name}; describing them first")
@@ -108,7 +108,7 @@ def _alone(place: Path) -> Iterator[None]:
     """Keep a training's folder to one process; a folder that was not there and got nothing is taken away again."""
     made = [folder for folder in (place, place.parent) if not folder.exists()]
     place.mkdir(parents=True, exist_ok=True)
-    lock = place / "training.lock"
+    lock = place / LOCK
     with lock.open("w") as held:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -154,7 +154,7 @@ def _word(value: Any) -> str:
 
 
 def forget(place: Path) -> None:
-    """Remove what a training kept in its folder; a folder that holds anything else is refused.
+    """Remove what a training kept in its folder but its lock; a folder that holds anything else is refused.
 
     Raises
     ------
@@ -164,7 +164,11 @@ def forget(place: Path) -> None:
     foreign = sorted(p.name for p in place.rglob("*") if p.is_file() and not p.name.startswith("training"))
     if foreign:
         raise RefusedError(f"{place} holds something that is not a training's ({foreign[0]}); name another directory")
-    shutil.rmtree(place)
+    for path in place.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()
 
 
 class Losses:

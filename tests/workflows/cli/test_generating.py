@@ -146,15 +146,17 @@ def test_a_training_with_other_settings_is_not_gone_on_with(nucleate, trained, d
     assert nucleate(*command, "--epochs", 7, "--fresh").code == 0
 
 
-def test_two_trainings_do_not_share_a_folder(nucleate, linear, data, tmp_path):
+@pytest.mark.parametrize("how", ["--resume", "--fresh"])
+def test_two_trainings_do_not_share_a_folder(nucleate, linear, data, tmp_path, how):
     place = tmp_path / "model" / "training"
     place.mkdir(parents=True)
+    (place / "training.json").write_text("{}")  # the other's
     with (place / "training.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        ran = nucleate("generator", "train", "linear", "--data", data, "--output", tmp_path / "model")
+        ran = nucleate("generator", "train", "linear", "--data", data, "--output", tmp_path / "model", how)
     assert ran.code == 2
     assert f"another training is running in {place}" in ran.err
-    assert [p.name for p in place.iterdir()] == ["training.lock"]
+    assert sorted(p.name for p in place.iterdir()) == ["training.json", "training.lock"]
 
 
 def test_a_target_that_is_ignored_is_named(nucleate, trained, tmp_path):
