@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import struct
 import threading
 from typing import Literal
 
@@ -61,7 +62,7 @@ class Proxy:
 
     def _drop(self) -> None:
         for writer in list(self._writers):
-            writer.transport.abort()
+            reset(writer)
 
     async def _listen(self) -> None:
         self._whole.set()
@@ -69,13 +70,13 @@ class Proxy:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._refuses:
-            writer.transport.abort()
+            reset(writer)
             return
         await self._whole.wait()
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
         except OSError:
-            writer.transport.abort()
+            reset(writer)
             return
         self._writers |= {writer, far_writer}
         for one, other in ((reader, far_writer), (far_reader, writer)):
@@ -91,6 +92,18 @@ class Proxy:
                 await writer.drain()
         self._writers.discard(writer)
         writer.close()
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """Break a connection: who is at its other end gets a reset, whether or not what it sent has been read.
+
+    A socket that is closed with nothing to read says an orderly goodbye; one that does not linger never does
+    (``SO_LINGER`` of zero seconds, socket(7)).
+    """
+    connection = writer.get_extra_info("socket")
+    with contextlib.suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
 
 
 def free_port(host: str = "127.0.0.1") -> int:

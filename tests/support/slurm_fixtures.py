@@ -87,6 +87,16 @@ class LocalSlurm:
         """Let a job that was put back into the queue start at once: SLURM holds it for two minutes otherwise."""
         self.scontrol("update", f"JobId={job}", "StartTime=now")
 
+    def wait_until_kept(self, job: str) -> None:
+        """Wait until slurmctld has written down what it knows of a job: it does so seconds after a change.
+
+        One that is killed before forgets what it had not written.
+        """
+        before = time.time_ns()
+        self.scontrol("update", f"JobId={job}", "AdminComment=kept")
+        written = self.directory / "state" / "job_state"
+        wait_until(lambda: written.exists() and written.stat().st_mtime_ns > before, f"{written} to be written")
+
     def pid(self, daemon: str) -> int:
         """Give the pid of ``slurmctld``, ``slurmdbd``, ``mariadbd``, ``munged`` or ``slurmd.<node>``."""
         return int((self.directory / "run" / f"{daemon}.pid").read_text())

@@ -334,6 +334,7 @@ def test_slurmctld_is_down(bench: Bench):
     job = bench.submit("/bin/sleep", "300", name="long")
     bench.running(job)
     wait_until(lambda: job in bench.slurm.run("sacct", "-n", "-X", "-o", "jobid", "-s", "R"), "accounting to know it")
+    bench.slurm.wait_until_kept(job)
     bench.slurm.stop("slurmctld", signal.SIGKILL)
     quick = SlurmScheduler(bench.slurm.conf, timeout_s=3.0)
     known = quick.jobs([old, job, "4711"])
