@@ -30,10 +30,10 @@ ASKED = {
     "seed": 3,
 }
 
-TRIES = ((2, 2), (1, 4))
+TRIES = ((2, 2), (1, 3))
 """Minutes of a pilot for DFT, and verifications. What is left of two minutes after the start and before the drain is
-too little for a busy machine to relax, but enough for a step. A fast one may get through: it gets half, and twice as
-much to do."""
+too little for a busy machine to relax, but enough for a step. A fast one may get through: it gets half, and all three
+crystals of two atoms that are novel."""
 
 
 @pytest.fixture
