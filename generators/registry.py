@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from generators.abilities import Abilities
 from generators.adapters.options import anchored as anchored_option
 from generators.state_file import STATE, CheckpointError, read_state
 
@@ -124,20 +125,6 @@ def describe() -> list[dict[str, Any]]:
     return [{"name": entry.name, "summary": entry.summary, "target": entry.target} for entry in ENTRIES]
 
 
-@dataclass(frozen=True)
-class Abilities:
-    """What a trained model was shown.
-
-    Parameters
-    ----------
-    elements : tuple of str
-    properties : tuple of str
-    """
-
-    elements: tuple[str, ...]
-    properties: tuple[str, ...]
-
-
 def is_trained(name: str) -> bool:
     """Tell whether a name is that of a trained model."""
     return any(entry.name == name and entry.trained for entry in ENTRIES)
@@ -170,9 +157,8 @@ def abilities_of(name: str, checkpoint: str | None = None) -> Abilities | None:
             folder = Path(root.origin).parent / "checkpoint"
         else:
             folder = Path(checkpoint)
-        state = read_state(folder)
-        return Abilities(tuple(state["elements"]), tuple(state["properties"]))
-    except (OSError, CheckpointError, KeyError, TypeError):
+        return Abilities.from_dict(read_state(folder))
+    except (OSError, CheckpointError, KeyError, TypeError, ValueError):
         return None
 
 

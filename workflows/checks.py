@@ -63,23 +63,22 @@ def check_generators(spec: CampaignSpec, base: Path | None = None) -> list[Probl
 
 
 def _untaught(spec: CampaignSpec, index: int, share: GeneratorShare) -> list[Problem]:
-    """List the elements and targets of a campaign that a trained model never saw."""
+    """List the elements, targets and sizes of a campaign that a trained model never saw."""
     checkpoint = share.options.get("checkpoint")
     seen = abilities_of(share.name, checkpoint if isinstance(checkpoint, str) else None)
     if seen is None:
         return []
     problems = []
-    asked = {element for system in spec.chemistry.chemical_systems() for element in system}
-    if missing := sorted(asked - set(seen.elements)):
+    if missing := seen.missing(element for system in spec.chemistry.chemical_systems() for element in system):
         message = (
             f"{share.name} was trained on no crystal with {', '.join(missing)}; leave "
             f"{'it' if len(missing) == 1 else 'them'} out, or propose with ion_exchange or random"
         )
         problems.append(Problem(f"generator[{index}].name", message))
-    if untargeted := sorted(set(spec.targets.properties) - set(seen.properties)):
-        message = f"{share.name} was not trained on {', '.join(untargeted)}: this target does not steer its proposals"
-        problems.append(Problem(f"generator[{index}].name", message, level="warning"))
-    return problems
+    return problems + [
+        Problem(f"generator[{index}].name", f"{share.name}: {doubt}", level="warning")
+        for doubt in seen.doubts(spec.condition())
+    ]
 
 
 def check_budget(spec: CampaignSpec) -> list[Problem]:

@@ -83,23 +83,6 @@ class PropertyScale:
         raw = standardised * self.std + self.mean
         return math.exp(raw) if self.name in LOGARITHMIC else raw
 
-    def complaint(self, bounds: Bounds) -> str | None:
-        """Say so if what would be asked for lies outside the training set's range."""
-        asked = self.value(self.target(bounds)) if bounds.minimum is not None or bounds.maximum is not None else None
-        if asked is None or not math.isfinite(asked) or self.low <= asked <= self.high:
-            return None
-        return f"{self.name} {asked:.4g} lies outside {self.low:.4g} to {self.high:.4g}"
-
-
-def refuse_unknown(condition: Condition, elements: Sequence[str]) -> None:
-    """Raise ValueError if a condition asks for elements that the training set never held."""
-    asked = {symbol for system in condition.chemical_systems for symbol in system}
-    if unknown := sorted(asked - set(elements)):
-        raise ValueError(
-            f"diffusion: the checkpoint never saw {', '.join(unknown)}; leave them out of the chemical systems, or fit "
-            "it to a data set that holds them"
-        )
-
 
 @dataclass(frozen=True)
 class Compositions:
@@ -118,6 +101,11 @@ class Compositions:
         """Count a training set."""
         names = Counter(anonymous(tuple(Counter(site.specie.symbol for site in s).values())) for s in structures)
         return cls(dict(sorted(names.items())))
+
+    @property
+    def max_atoms(self) -> int:
+        """Atoms of the largest cell."""
+        return max((_atoms(name) for name in self.cells), default=0)
 
     def size_share(self, atoms: int) -> float:
         """Share of the training set's crystals with a number of atoms; a little for numbers never seen."""

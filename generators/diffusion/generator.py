@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -21,7 +20,7 @@ from generators.crystals.elements import MAX_Z, symbol_of
 from generators.crystals.validity import check_structure
 from generators.data.dataset import Dataset
 from generators.diffusion import fitting, lattices, updates
-from generators.diffusion.conditions import refuse_unknown, usable_sets
+from generators.diffusion.conditions import usable_sets
 from generators.diffusion.graph import Graph
 from generators.diffusion.model import NAME, Model
 from generators.diffusion.noise import MASKED
@@ -166,29 +165,26 @@ class Diffusion:
         Raises
         ------
         ValueError
-            At once, if an element was never seen, or no composition meets the condition.
+            At once, if an element was in no training crystal, or no composition meets the condition.
+
+        Warns
+        -----
+        UserWarning
+            If a property target was not learned, or it or the size lies beyond what the training crystals have.
         """
-        model = self.model
-        refuse_unknown(condition, model.elements)
+        self.model.abilities.heed(self.name, condition)
         sets = usable_sets(condition, free=self.composition == "free")
         targets = self._targets(condition.properties)
         return self._stream(n, start, condition, sets, targets, seed)
 
     def _targets(self, properties: Mapping[str, Bounds]) -> dict[str, float]:
         """Standardised values of the properties that are both wanted and known."""
-        wanted = {
-            scale.name: (scale, properties[scale.name])
-            for scale in self.model.scales
-            if scale.name in properties
-            and (properties[scale.name].minimum is not None or properties[scale.name].maximum is not None)
+        known = {scale.name: scale for scale in self.model.scales}
+        return {
+            name: known[name].target(bounds)
+            for name, bounds in properties.items()
+            if name in known and (bounds.minimum is not None or bounds.maximum is not None)
         }
-        complaints = [said for scale, bounds in wanted.values() if (said := scale.complaint(bounds)) is not None]
-        if complaints:
-            warnings.warn(
-                f"diffusion: {'; '.join(complaints)}, the range of the training set; guidance beyond it is a guess",
-                stacklevel=3,
-            )
-        return {name: scale.target(bounds) for name, (scale, bounds) in wanted.items()}
 
     def _stream(
         self,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 
 from generators import checkpoint
+from generators.abilities import Abilities
 from generators.diffusion.conditions import Compositions, PropertyScale
 from generators.diffusion.graph import Crystals
 from generators.diffusion.network import Network, Shape
@@ -65,6 +66,12 @@ class Model:
             sha.update(value.detach().contiguous().numpy().tobytes())
         return sha.hexdigest()[:8]
 
+    @property
+    def abilities(self) -> Abilities:
+        """What it was shown."""
+        ranges = {scale.name: (scale.low, scale.high) for scale in self.scales}
+        return Abilities(self.elements, tuple(ranges), ranges, self.compositions.max_atoms)
+
     def standardised(self, properties: Mapping[str, float]) -> list[float]:
         """Standardise the properties it knows, NaN for those not given."""
         return [scale.standardised(properties.get(scale.name)) for scale in self.scales]
@@ -72,11 +79,10 @@ class Model:
     def save(self, directory: Path, options: Mapping[str, Any]) -> None:
         """Write ``generator.json`` and ``weights.safetensors``."""
         state = {
+            **self.abilities.as_dict(),
             "options": dict(options),
             "shape": asdict(self.network.shape),
-            "properties": [scale.name for scale in self.scales],
             "scales": [asdict(scale) for scale in self.scales],
-            "elements": list(self.elements),
             "cells": dict(self.compositions.cells),
             "card": self.card,
             "updates": self.updates,

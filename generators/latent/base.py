@@ -24,7 +24,6 @@ from generators.latent.space import Space
 from generators.symmetric.assignments import row_of
 from generators.symmetric.conditions import compact, key_of
 from generators.symmetric.wyckoff import describe
-from generators.targets import warn_of_targets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -210,9 +209,9 @@ class LatentGenerator(Trainable):
         Warns
         -----
         UserWarning
-            If a property target was not learned, or lies beyond what the training crystals have.
+            If a property target was not learned, or it or the size lies beyond what the training crystals have.
         """
-        self._refuse_or_warn(condition)
+        self._model.space.abilities.heed(self.name, condition)
         key = key_of(condition)
         space = self._model.space
         fitting = [s for s, weight in sorted(space.skeletons.items()) if weight > 0 and s.atoms <= condition.max_atoms]
@@ -221,16 +220,8 @@ class LatentGenerator(Trainable):
             raise ValueError(f"{self.name}: no training skeleton takes a crystal of {asked(condition)}")
         return self._stream(fitting, key, condition, n, seed, start)
 
-    def _refuse_or_warn(self, condition: Condition) -> None:
-        self._refuse({e for system in condition.chemical_systems for e in system})
-        warn_of_targets(self.name, self._model.space.ranges, condition)
-
     def _refuse(self, elements: Iterable[str]) -> None:
-        if missing := sorted(set(elements) - set(self._model.space.elements)):
-            raise ValueError(
-                f"{self.name}: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} in no training crystal of "
-                "this model; leave them out, or train it on crystals that have them (nucleate generator train)"
-            )
+        self._model.space.abilities.refuse_missing(self.name, elements)
 
     def _stream(
         self, skeletons: list[Skeleton], key: str, condition: Condition, n: int, seed: int, start: int

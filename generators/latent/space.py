@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from ase.data import atomic_numbers
 
+from generators.abilities import Abilities
 from generators.crystals.elements import element_features
 from generators.symmetric.assignments import Row, row_of
 from generators.symmetric.crystals import evidence_of
@@ -189,13 +190,17 @@ class Space:
         expansion = (table.expansion - self.expansion_scale[0]) / self.expansion_scale[1]
         return Content(place[table.elements], table.free, shape, expansion)
 
+    @property
+    def abilities(self) -> Abilities:
+        """What models of this space were shown."""
+        largest = max((skeleton.atoms for skeleton in self.skeletons), default=None)
+        return Abilities(self.elements, self.properties, self.ranges, largest)
+
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-compatible form."""
         return {
-            "elements": list(self.elements),
-            "properties": list(self.properties),
+            **self.abilities.as_dict(),
             "scale": [list(pair) for pair in self.scale],
-            "ranges": {name: list(limits) for name, limits in sorted(self.ranges.items())},
             "shape_scale": [list(pair) for pair in self.shape_scale],
             "expansion_scale": list(self.expansion_scale),
             "cut": self.cut,

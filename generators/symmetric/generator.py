@@ -30,7 +30,6 @@ from generators.symmetric.order import Turns, order_of
 from generators.symmetric.realise import realise
 from generators.symmetric.skeletons import LetterNetwork
 from generators.symmetric.storage import from_parts, to_parts
-from generators.targets import warn_of_targets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -262,24 +261,14 @@ class Symmetric:
         Warns
         -----
         UserWarning
-            If a property target was not learned, or lies beyond what the training crystals have.
+            If a property target was not learned, or it or the size lies beyond what the training crystals have.
         """
-        self._refuse_or_warn(condition)
+        self.model.abilities.heed(self.name, condition)
         arena = _arena(self.model, condition)
         log_weights = weights(self.model, arena, self._memory, condition, self._wishes())
         outlook = outlook_of(self.model, arena, self._memory.believed)
         order = order_of(arena, log_weights, outlook, condition, self._turns(), n, seed)
         return self._stream(arena, log_weights, outlook, order, condition, n, seed, start)
-
-    def _refuse_or_warn(self, condition: Condition) -> None:
-        model = self.model
-        asked = sorted({e for system in condition.chemical_systems for e in system})
-        if missing := [e for e in asked if e not in model.elements]:
-            raise ValueError(
-                f"symmetric: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} in no training crystal of "
-                "this model; leave them out, or train it on crystals that have them (nucleate generator train)"
-            )
-        warn_of_targets(self.name, model.ranges, condition)
 
     def _stream(
         self,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from generators.abilities import Abilities
 from generators.base import derive_seed
 from generators.symmetric.assignments import canonical
 from generators.symmetric.forecast import WIDTH, Forecast, ForecastNetwork, Packed, Scale, forecast
@@ -86,6 +87,12 @@ class Model:
     def energy_column(self) -> int | None:
         """Column of the formation energy, None if the model was trained without."""
         return self.properties.index(ENERGY) if ENERGY in self.properties else None
+
+    @property
+    def abilities(self) -> Abilities:
+        """What it was shown; new skeletons are no larger than those of training."""
+        largest = max((s.atoms for s in self.log_skeletons), default=None)
+        return Abilities(self.elements, self.properties, self.ranges, largest)
 
     def forecast(self, packed: Packed) -> Forecast:
         """Predict; see :func:`generators.symmetric.forecast.forecast`."""

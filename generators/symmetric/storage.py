@@ -28,11 +28,10 @@ def to_parts(model: Model) -> tuple[dict[str, Any], dict[str, Tensor]]:
     modules |= {f"forecast-{i}": network for i, network in enumerate(model.networks)}
     tensors = {f"{name}.{k}": v for name, module in modules.items() for k, v in module.state_dict().items()}
     state = {
+        **model.abilities.as_dict(),
         "members": len(model.networks),
-        "properties": list(model.properties),
         "scale": [list(model.scale.centre), list(model.scale.spread)],
         "calibration": [list(pair) for pair in model.calibration],
-        "ranges": {name: list(limits) for name, limits in sorted(model.ranges.items())},
         "skeletons": {s.text: round(n, 5) for s, n in sorted(model.skeletons.items())},
         "log_skeletons": {s.text: p for s, p in sorted(model.log_skeletons.items())},
         "species": {
@@ -43,7 +42,6 @@ def to_parts(model: Model) -> tuple[dict[str, Any], dict[str, Tensor]]:
         },
         "known_rows": sorted(model.known_rows),
         "training_energies": [[amounts, energy] for amounts, energy in model.training_energies],
-        "elements": list(model.elements),
     }
     return state, tensors
 

@@ -44,6 +44,19 @@ def test_a_target_that_the_model_never_saw_is_a_warning():
 
 
 @pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"targets": {"bulk_modulus": {"min": 600, "unit": "GPa"}}}, "no training crystal has bulk_modulus"),
+        ({"chemistry": {"allowed": ["Mg", "Al", "O"], "max_atoms": 20}}, "more than 8 atoms"),
+    ],
+)
+def test_what_no_training_crystal_has_is_a_warning(changes, words):
+    ((_, level, message),) = told(**changes)
+    assert level == "warning"
+    assert words in message
+
+
+@pytest.mark.parametrize(
     ("options", "key", "word"),
     [
         ({"colour": 1}, "generator[0].options.colour", "no such option"),
@@ -69,9 +82,8 @@ def test_a_name_that_makes_no_generator_by_itself_says_what_it_needs(name, word)
 
 def test_abilities_are_those_of_the_model():
     seen = abilities_of("symmetric")
-    model = make_generator("symmetric").model
-    assert seen.elements == model.elements
-    assert seen.properties == model.properties
+    assert seen == make_generator("symmetric").model.abilities
+    assert seen.max_atoms == 8
     assert abilities_of("ion_exchange") is None
     assert abilities_of("symmetric", "nowhere") is None
 

@@ -175,11 +175,11 @@ def test_free_species_stay_in_one_system_and_info_says_what_came(fitted):
 
 def test_elements_never_seen_are_refused_at_once_by_name(fitted):
     generator = Diffusion.load(fitted)
-    with pytest.raises(ValueError, match=r"never saw Au, Zn; leave them out"):
+    with pytest.raises(ValueError, match=r"Au, Zn are in no training crystal of this model; leave them out"):
         generator.sample(1, Condition((("O", "Zn"), ("Au", "Mg", "O"))), 0)
 
 
-def test_targets_become_values_and_those_out_of_range_are_told_once(fitted):
+def test_targets_become_values_and_what_is_beyond_training_is_told(fitted):
     generator = Diffusion.load(fitted)
     generator.steps, generator.tries = 2, 1
     beyond = Condition(
@@ -189,14 +189,21 @@ def test_targets_become_values_and_those_out_of_range_are_told_once(fitted):
             "formation_energy": Bounds(-9.0, -8.0),
             "band_gap": Bounds(1),
         },
+        max_atoms=20,
     )
-    with pytest.warns(UserWarning, match=r"formation_energy -8.5 lies outside .*bulk_modulus .* lies outside") as told:
+    with pytest.warns(UserWarning, match="^diffusion: ") as told:
         stream = generator.sample(BLOCK + 1, beyond, 0)
-    assert len(told) == 1
+    said = [str(warning.message) for warning in told]
+    assert [s.partition(" in the target")[0].partition(" in its primitive cell")[0] for s in said] == [
+        "diffusion: it was not trained on band_gap: this target does not steer its proposals",
+        "diffusion: no training crystal has bulk_modulus",
+        "diffusion: no training crystal has formation_energy",
+        f"diffusion: no training crystal has more than {generator.model.abilities.max_atoms} atoms",
+    ]
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         asked = next(stream).info["asked"]
-        inside = Condition((("Mg", "O"),), properties={"bulk_modulus": Bounds(30.0, 60.0)})
+        inside = Condition((("Mg", "O"),), properties={"bulk_modulus": Bounds(30.0, 60.0)}, max_atoms=3)
         assert next(generator.sample(1, inside, 0)).info["asked"] == {"bulk_modulus": pytest.approx(30 * 2**0.5)}
     assert set(asked) == {"bulk_modulus", "formation_energy"}
 
