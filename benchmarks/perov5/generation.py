@@ -50,11 +50,15 @@ def trained(
     if note.exists():
         return load_generator(folder / "model"), json.loads(note.read_text())
     generator = cls.blank()
-    options: dict[str, Any] = {"epochs": epochs, "properties": tuple(properties), "folder": folder / "training"}
-    if "split_by" in inspect.signature(cls.fit).parameters:
-        options["split_by"] = "chemistry"  # all crystals are of a dozen prototypes: most would be one group
     begin = time.process_time()
-    fitted = generator.fit(training, **options)
+    # by chemistry, as all crystals are of a dozen prototypes: most would be one group
+    fitted = generator.fit(
+        training,
+        epochs=epochs,
+        properties=tuple(properties),
+        split_by="chemistry",
+        folder=folder / "training",
+    )
     about = {
         "trained": True,
         "epochs": epochs,

@@ -64,7 +64,7 @@ class Training:
 
     @classmethod
     def of(cls, options: dict[str, Any]) -> Training:
-        """Read options.
+        """Read options; one that is None is left to its default, as other generators take it.
 
         Raises
         ------
@@ -74,7 +74,7 @@ class Training:
         known = {f.name for f in fields(cls)}
         if unknown := sorted(set(options) - known):
             raise ValueError(f"diffusion: fit has no option {', '.join(unknown)}; it has {', '.join(sorted(known))}")
-        return cls(**options)
+        return cls(**{name: value for name, value in options.items() if value is not None})
 
 
 def fit(dataset: Dataset, options: Training) -> tuple[Model, Curves, dict[str, float]]:

@@ -18,6 +18,7 @@ from generators.compositions import anonymous, is_neutral
 from generators.data.dataset import Dataset
 from generators.diffusion import Diffusion
 from generators.diffusion.conditions import MARGIN_STD, Compositions, PropertyScale, usable_sets
+from generators.diffusion.fitting import Training
 from generators.diffusion.generator import BLOCK, primitive
 from generators.diffusion.graph import Crystals
 from generators.registry import abilities_of, load_generator, make_generator
@@ -273,6 +274,7 @@ def test_fit_resumes_refuses_and_leaves_the_test_part_alone(salts, tmp_path):
     less.fit(without_test, **kwargs)
     assert less.model.digest == whole.model.digest
 
+    assert Training.of({"epochs": None, "seed": 3}) == Training(seed=3)
     with pytest.raises(ValueError, match="fit has no option epoch; it has"):
         Diffusion().fit(salts, epoch=3)
     with pytest.raises(ValueError, match="0 crystals of the training part have 'band_gap'"):
