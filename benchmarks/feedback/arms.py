@@ -40,6 +40,8 @@ class Arm:
 ARMS = (
     Arm("learned + feedback", "symmetric", feedback=True, options={}),
     Arm("learned", "symmetric", feedback=False, options={}),
+    Arm("diffusion + feedback", "diffusion", feedback=True, options={}),
+    Arm("diffusion", "diffusion", feedback=False, options={}),
     Arm("ion exchange + feedback", "ion_exchange", feedback=True, options={}),
     Arm("ion exchange", "ion_exchange", feedback=False, options={}),
     Arm("random", "random", feedback=False, options={}),

@@ -20,9 +20,13 @@ if TYPE_CHECKING:
 
 PAIRS = (
     ("learned + feedback", "learned"),
+    ("diffusion + feedback", "diffusion"),
     ("ion exchange + feedback", "ion exchange"),
     ("learned", "ion exchange"),
     ("learned + feedback", "ion exchange"),
+    ("diffusion", "learned"),
+    ("diffusion", "ion exchange"),
+    ("diffusion + feedback", "ion exchange"),
 )
 """Arms whose ratio is told, over the seeds that both have."""
 
@@ -120,7 +124,8 @@ def picture(results: list[dict[str, Any]], path: Path) -> None:
 
     tasks = gather(results)
     figure, axes = plt.subplots(1, len(tasks), figsize=(5.2 * len(tasks), 4), squeeze=False, layout="constrained")
-    colours = dict(zip((a.name for a in ARMS), ("#0b5fa5", "#7fb3d9", "#b5541c", "#e6b08f", "#8a8a8a"), strict=True))
+    shades = ("#0b5fa5", "#7fb3d9", "#2e7d32", "#9ccc9c", "#b5541c", "#e6b08f", "#8a8a8a")
+    colours = dict(zip((a.name for a in ARMS), shades, strict=True))
     for ax, (task, arms) in zip(axes[0], tasks.items(), strict=True):
         for arm in (a.name for a in ARMS if a.name in arms):
             curves = [np.cumsum([0, *(v["hit"] for v in r["verdicts"])]) for r in arms[arm]]
