@@ -7,6 +7,7 @@ import json
 import time
 import warnings
 from importlib import import_module
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from pymatgen.core import Structure
 from benchmarks.perov5.coverage import coverage, distance
 from benchmarks.perov5.environment import fingerprint
 from benchmarks.perov5.validity import composition_valid, structure_valid
+from generators import json_lines
 from generators.base import derive_seed
 from generators.crystals.duplicates import DuplicateIndex, prepared
 from generators.registry import ENTRIES, load_generator, make_generator
@@ -84,16 +86,13 @@ def retargeted(name: str, folder: Path, k: int) -> Generator | None:
 def sampled(generator: Generator, n: int, condition: Condition, seed: int, path: Path) -> list[Structure]:
     """Draw ``n`` crystals, kept as they come; a run that was interrupted goes on at the next one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and not path.read_bytes().endswith(b"\n"):
-        path.write_bytes(path.read_bytes().rpartition(b"\n")[0] + b"\n")
-    lines = [line for line in path.read_text().split("\n") if line] if path.exists() else []
-    made = [Structure.from_dict(json.loads(line)) for line in lines[:n]]
+    json_lines.mend(path)
+    made = [Structure.from_dict(record) for record in islice(json_lines.read(path), n)]
     if len(made) < n:
-        with path.open("a") as log, warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a target that a generator does not know is stated in the results
             for sample in generator.sample(n, condition, seed, start=len(made)):
-                log.write(json.dumps(sample.structure.as_dict()) + "\n")
-                log.flush()
+                json_lines.append(path, sample.structure.as_dict())
                 made.append(sample.structure)
     return made
 

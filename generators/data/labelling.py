@@ -5,15 +5,16 @@ A log holds a line for each label, in JSON. A line that a kill cut off is left o
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import suppress
 from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
 import torch
 
+from generators import json_lines
 from generators.data.labels import Label, label_all
 from generators.relaxer import DEFAULT_MODEL
 
@@ -59,37 +60,24 @@ def labelled(
     concurrent.futures.process.BrokenProcessPool
         If a process died, for want of memory most likely; what was done is kept.
     """
-    _mend(log)
+    json_lines.mend(log)
     done = {label.label: label for label in read_labels(log) if label.label in wanted}
     missing = {name: structure for name, structure in wanted.items() if name not in done}
     if on_progress is not None:
         on_progress(len(done), len(wanted))
-    with log.open("a") as kept:
-        for label in _made(missing, processes, model):
-            done[label.label] = label
-            kept.write(json.dumps(label.as_dict()) + "\n")
-            kept.flush()
-            if on_progress is not None:
-                on_progress(len(done), len(wanted))
+    for label in _made(missing, processes, model):
+        done[label.label] = label
+        json_lines.append(log, label.as_dict())
+        if on_progress is not None:
+            on_progress(len(done), len(wanted))
     return {name: done[name] for name in wanted}
 
 
 def read_labels(log: Path) -> Iterator[Label]:
-    """Read a log; a line that a kill cut off is left out."""
-    if not log.exists():
-        return
-    for line in log.read_text().splitlines():
-        try:
-            yield Label(**json.loads(line))
-        except (json.JSONDecodeError, TypeError):
-            continue
-
-
-def _mend(log: Path) -> None:
-    """End the line that a kill cut off, so that the next label does not continue it and is lost with it."""
-    if log.exists() and (data := log.read_bytes()) and not data.endswith(b"\n"):
-        with log.open("ab") as kept:
-            kept.write(b"\n")
+    """Read a log; a line that is no label is left out."""
+    for record in json_lines.read(log):
+        with suppress(TypeError):
+            yield Label(**record)
 
 
 def _made(missing: Mapping[str, Structure], processes: int, model: str) -> Iterator[Label]:

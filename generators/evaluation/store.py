@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pymatgen.core import Lattice, Structure
 
+from generators import json_lines
 from generators.relaxer import DEFAULT_MODEL, evaluate, relax, relaxer_version
 
 if TYPE_CHECKING:
@@ -91,18 +92,8 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self._path = folder / "results.jsonl"
-        self._records: dict[str, dict[str, Any]] = {}
-        if self._path.exists():
-            text = self._path.read_text(encoding="utf-8")
-            for line in text.splitlines():
-                try:
-                    record = json.loads(line)
-                    self._records[record["key"]] = record
-                except (json.JSONDecodeError, KeyError, TypeError):  # a kill cut it off
-                    continue
-            if text and not text.endswith("\n"):  # the next line must not be glued to what was cut off
-                with self._path.open("a", encoding="utf-8") as log:
-                    log.write("\n")
+        json_lines.mend(self._path)
+        self._records = {record["key"]: record for record in json_lines.read(self._path) if "key" in record}
 
     def __len__(self) -> int:
         return len(self._records)
@@ -115,8 +106,7 @@ class Store:
         """Keep a record; it is on disk when this returns."""
         kept = {"key": key, **record}
         self._records[key] = kept
-        with self._path.open("a", encoding="utf-8") as log:
-            log.write(json.dumps(kept, separators=(",", ":")) + "\n")
+        json_lines.append(self._path, kept)
 
 
 def relaxations(

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from generators import json_lines
 from generators.evaluation.samples import refusals
 from generators.evaluation.store import compact, expanded
 from workflows.cli import output
@@ -100,7 +101,8 @@ def _begun(asked: dict[str, Any], into: Path) -> list[dict[str, Any]]:
         raise RefusedError(
             f"{into} holds the beginning of other samples ({', '.join(differing)} differ); name another directory"
         )
-    return _rows(into / ROWS)
+    json_lines.mend(into / ROWS)
+    return list(json_lines.read(into / ROWS))
 
 
 def _claim(asked: dict[str, Any], into: Path) -> None:
@@ -108,15 +110,6 @@ def _claim(asked: dict[str, Any], into: Path) -> None:
     part = into / f"{ASKED}.part"
     part.write_text(json.dumps(asked, indent=1) + "\n", encoding="utf-8")
     part.replace(into / ASKED)
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    """Read whole lines; one that a kill cut off is taken out of the file."""
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        path.write_text(whole, encoding="utf-8")
-    return [json.loads(line) for line in whole.splitlines()]
 
 
 def _kept(one: Sample, condition: Condition, generator: Generator, into: Path) -> dict[str, Any]:
@@ -141,8 +134,7 @@ def _kept(one: Sample, condition: Condition, generator: Generator, into: Path) -
     }
     notes = _notes(row) | ({"not_valid": "; ".join(reasons)} if reasons else {})
     (into / row["file"]).write_text(cif_of(one.structure, name, notes), encoding="utf-8")
-    with (into / ROWS).open("a", encoding="utf-8") as rows:
-        rows.write(json.dumps(row, default=str) + "\n")
+    json_lines.append(into / ROWS, row)
     return row
 
 
