@@ -147,7 +147,10 @@ def splits(whole: Decoration) -> Iterator[Decoration]:
         return
     structure = whole.structure
     cell = (structure.lattice.matrix, structure.frac_coords, [site.specie.Z for site in structure])
-    data = spglib.get_symmetry_dataset(cell, symprec=SYMPREC)
+    try:
+        data = spglib.get_symmetry_dataset(cell, symprec=SYMPREC)
+    except spglib.SpglibError:  # what spglib does instead of returning None once phonopy was imported
+        data = None
     if data is None:
         return
     orbit = [int(i) for i in data.equivalent_atoms]

@@ -328,7 +328,12 @@ def realise(
         else:
             return None
     numbers = [atomic_numbers[symbol] for symbol in symbols]
-    primitive = spglib.standardize_cell((matrix, points, numbers), to_primitive=True, no_idealize=True, symprec=1e-3)
+    try:
+        primitive = spglib.standardize_cell(
+            (matrix, points, numbers), to_primitive=True, no_idealize=True, symprec=1e-3
+        )
+    except spglib.SpglibError:  # what spglib does instead of returning None once phonopy was imported
+        primitive = None
     if primitive is None:
         return None
     order = np.argsort(primitive[2], kind="stable")

@@ -166,7 +166,7 @@ def exact_primitive(structure: Structure) -> Structure:
     cell = (structure.lattice.matrix, structure.frac_coords, numbers)
     try:
         found = spglib.find_primitive(cell, symprec=PRIMITIVE_SYMPREC)
-    except spglib.SpglibError:  # what spglib does instead of returning None if its user set it so
+    except spglib.SpglibError:  # what spglib does instead of returning None once phonopy was imported
         found = None
     if found is None or len(found[2]) == len(numbers):
         return structure

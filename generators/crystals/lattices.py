@@ -139,7 +139,7 @@ def niggli_reduced(matrix: NDArray[np.float64]) -> NDArray[np.float64] | None:
     """
     try:
         reduced: NDArray[np.float64] | None = spglib.niggli_reduce(matrix)
-    except spglib.SpglibError:  # what spglib does instead of returning None if its user set it so
+    except spglib.SpglibError:  # what spglib does instead of returning None once phonopy was imported
         return None
     return reduced
 

@@ -108,7 +108,7 @@ def symmetry(structure: Structure, symprec: float = SYMPREC) -> Symmetry:
     cell = (structure.lattice.matrix, structure.frac_coords, numbers)
     try:
         dataset = spglib.get_symmetry_dataset(cell, symprec=symprec)
-    except spglib.SpglibError:  # what spglib does instead of returning None if its user set it so
+    except spglib.SpglibError:  # what spglib does instead of returning None once phonopy was imported
         dataset = None
     if dataset is None:
         raise ValueError(

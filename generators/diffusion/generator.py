@@ -320,7 +320,10 @@ class Diffusion:
 
 def primitive(cell: NDArray[np.float64], frac: NDArray[np.float64], numbers: NDArray[np.int64]) -> Structure:
     """Make the primitive cell of what was drawn; atoms are ordered by atomic number."""
-    found = spglib.find_primitive((cell, frac, numbers), symprec=PRIMITIVE_ANGSTROM)
+    try:
+        found = spglib.find_primitive((cell, frac, numbers), symprec=PRIMITIVE_ANGSTROM)
+    except spglib.SpglibError:  # what spglib does instead of returning None once phonopy was imported
+        found = None
     if found is not None and len(found[2]) < len(numbers):
         cell, frac, numbers = found
     order = np.argsort(numbers, kind="stable")
