@@ -6,6 +6,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
+import spglib
 import torch
 from checkpoints import rewrite
 from hypothesis import HealthCheck, given, settings
@@ -332,6 +333,17 @@ def test_a_supercell_that_was_drawn_becomes_primitive_and_niggli_cells_stay(salt
     kept = primitive(np.diag([4.0, 4.0, 8.0]), frac[[0, 2]], np.array([55, 17]))
     assert len(kept) == 2
     assert [site.specie.symbol for site in kept] == ["Cl", "Cs"]
+
+
+@pytest.mark.parametrize("old", [True, False])  # False is what phonopy makes of it for the whole process
+def test_a_crystal_that_spglib_finds_no_symmetry_of_stays_as_it_was_drawn(monkeypatch, old):
+    monkeypatch.setattr(spglib.error, "OLD_ERROR_HANDLING", old)
+    on_top = np.zeros((2, 3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = primitive(np.diag([4.0, 4.0, 8.0]), on_top, np.array([55, 55]))
+    assert [site.specie.symbol for site in made] == ["Cs", "Cs"]
+    assert np.allclose(made.frac_coords, on_top)
 
 
 def test_structures_become_tensors_whatever_cell_they_come_in(salts):
