@@ -32,7 +32,7 @@ class Cache:
     """
 
     def __init__(self, folder: Path, what: str) -> None:
-        self._folder, self._what = folder, what
+        self.folder, self._what = folder, what
         folder.mkdir(parents=True, exist_ok=True)
 
     def get(self, structure: Structure) -> dict[str, Any] | None:
@@ -56,4 +56,4 @@ class Cache:
         return self.get(structure) or self.put(structure, work())
 
     def _path(self, structure: Structure) -> Path:
-        return self._folder / f"{name_of(structure, self._what)}.json"
+        return self.folder / f"{name_of(structure, self._what)}.json"

@@ -5,10 +5,11 @@ import math
 
 import pytest
 
-from benchmarks.feedback.arms import ARMS, spec_of
+from benchmarks.feedback.arms import ARMS, SYSTEMS, spec_of
 from benchmarks.feedback.cache import Cache, name_of
 from benchmarks.feedback.play import Site, play
 from benchmarks.feedback.run import campaign, result_path
+from benchmarks.feedback.selection import hits_of, is_hit, known_of
 from benchmarks.feedback.table import gather, poisson_interval, ratio_interval, table
 
 SYSTEM = "Mg-Al-Si-N-O"
@@ -63,6 +64,17 @@ def test_a_second_run_computes_nothing_and_tells_the_same(results, place, monkey
         (v["candidate"], v["hit"]) for v in told["verdicts"]
     ]
     assert again["cpu_s"]["verify"] == pytest.approx(told["cpu_s"]["verify"])
+
+
+def test_the_selection_is_asked_about_crystals_whose_verdicts_are_known(results, place):
+    spec = spec_of(SYSTEM, 2, 5, 1, 1)
+    crystals = known_of(Site(spec, place), set(SYSTEMS[SYSTEM]["chemistry"]["allowed"]))
+    verdicts = {round(v["above_hull_ev_per_atom"], 6) for r in results.values() for v in r["verdicts"]}
+    assert {round(one.above_hull_ev_per_atom, 6) for one in crystals} == verdicts
+    hits = sum(is_hit(one, spec.targets) for one in crystals)
+    n = len(crystals)
+    assert hits_of(crystals, spec.targets, 0, n, n, seed=0) == hits  # a budget for all of them finds every hit
+    assert hits_of(crystals, spec.targets, n, n, 0, seed=0) == 0
 
 
 def test_the_cache_knows_a_structure_by_what_it_is(tmp_path):
