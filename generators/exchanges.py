@@ -20,6 +20,7 @@ from pymatgen.core.structure_prediction import substitution_probability
 
 from generators.compositions import is_neutral
 from generators.crystals.neutrality import oxidation_states
+from generators.crystals.spglib_calls import found_or_none
 from generators.data import prototypes
 from generators.volume import crowding
 
@@ -147,10 +148,7 @@ def splits(whole: Decoration) -> Iterator[Decoration]:
         return
     structure = whole.structure
     cell = (structure.lattice.matrix, structure.frac_coords, [site.specie.Z for site in structure])
-    try:
-        data = spglib.get_symmetry_dataset(cell, symprec=SYMPREC)
-    except spglib.SpglibError:  # what spglib does instead of returning None once phonopy was imported
-        data = None
+    data = found_or_none(spglib.get_symmetry_dataset, cell, symprec=SYMPREC)
     if data is None:
         return
     orbit = [int(i) for i in data.equivalent_atoms]

@@ -24,6 +24,7 @@ from pyxtal.symmetry import Group
 
 from generators.base import FitReport, Sample, derive_seed, untrained
 from generators.compositions import anonymous, asked, complexity_shares, element_sets, neutral_stoichiometries
+from generators.crystals.spglib_calls import found_or_none
 from generators.tally import Tally, evidence
 from generators.volume import additive_volume
 
@@ -328,12 +329,8 @@ def realise(
         else:
             return None
     numbers = [atomic_numbers[symbol] for symbol in symbols]
-    try:
-        primitive = spglib.standardize_cell(
-            (matrix, points, numbers), to_primitive=True, no_idealize=True, symprec=1e-3
-        )
-    except spglib.SpglibError:  # what spglib does instead of returning None once phonopy was imported
-        primitive = None
+    cell = (matrix, points, numbers)
+    primitive = found_or_none(spglib.standardize_cell, cell, to_primitive=True, no_idealize=True, symprec=1e-3)
     if primitive is None:
         return None
     order = np.argsort(primitive[2], kind="stable")

@@ -212,6 +212,10 @@ class Targets(_Part):
             name: r for name in TARGET_UNITS if name != "energy_above_hull" and (r := getattr(self, name)) is not None
         }
 
+    def met_by(self, measured: dict[str, float]) -> bool:
+        """Tell whether every property target is met by what was measured, in the targets' units."""
+        return all(name in measured and wanted.holds(measured[name]) for name, wanted in self.properties.items())
+
 
 class GeneratorShare(_Part):
     """One generator of a mix."""

@@ -218,10 +218,7 @@ def verify(structure: Any, spec: CampaignSpec, site: Site) -> dict[str, Any]:
     above = found.get("above_hull_ev_per_atom")
     stable = above is not None and spec.targets.energy_above_hull.holds(above)
     known_as = site.known.match(Structure.from_dict(found["structure"])) if stable else None
-    met = all(
-        name in found.get("properties", {}) and wanted.holds(found["properties"][name])
-        for name, wanted in spec.targets.properties.items()
-    )
+    met = spec.targets.met_by(found.get("properties", {}))
     formula = structure.composition.reduced_formula
     return {
         **found,

@@ -84,9 +84,7 @@ def known_of(site: Site, elements: set[str]) -> list[Known]:
 
 def is_hit(one: Known, targets: Targets) -> bool:
     """Tell whether a crystal is stable and meets every property target."""
-    return targets.energy_above_hull.holds(one.above_hull_ev_per_atom) and all(
-        name in one.properties and wanted.holds(one.properties[name]) for name, wanted in targets.properties.items()
-    )
+    return targets.energy_above_hull.holds(one.above_hull_ev_per_atom) and targets.met_by(one.properties)
 
 
 def hits_of(crystals: list[Known], targets: Targets, verdicts: int, asked: int, budget: int, seed: int) -> int:

@@ -13,6 +13,7 @@ from pymatgen.core import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from generators.compositions import is_neutral
+from generators.crystals.spglib_calls import found_or_none
 from generators.crystals.validity import check_structure, read_structures
 
 if TYPE_CHECKING:
@@ -102,10 +103,8 @@ def plain(structure: Structure) -> Structure:
     bare = Structure(structure.lattice, symbols, structure.frac_coords)
     numbers = [site.specie.Z for site in bare]
     cell = (bare.lattice.matrix, bare.frac_coords, numbers)
-    try:
-        smaller = spglib.standardize_cell(cell, to_primitive=True, no_idealize=True, symprec=PRIMITIVE_SYMPREC)
-    except spglib.SpglibError:
-        smaller = None
+    options = {"to_primitive": True, "no_idealize": True, "symprec": PRIMITIVE_SYMPREC}
+    smaller = found_or_none(spglib.standardize_cell, cell, **options)
     if smaller is None or len(smaller[2]) >= len(bare):
         return bare
     matrix, places, kinds = smaller

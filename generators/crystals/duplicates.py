@@ -30,6 +30,7 @@ from pymatgen.core.structure_matcher import StructureMatcher
 
 from generators.crystals.fingerprint import amd
 from generators.crystals.lattices import ReducedLattice, sites_may_match
+from generators.crystals.spglib_calls import found_or_none
 from generators.crystals.symmetry import Symmetry, symmetry
 
 if TYPE_CHECKING:
@@ -164,10 +165,7 @@ def exact_primitive(structure: Structure) -> Structure:
     if gcd(*Counter(numbers).values()) == 1:
         return structure
     cell = (structure.lattice.matrix, structure.frac_coords, numbers)
-    try:
-        found = spglib.find_primitive(cell, symprec=PRIMITIVE_SYMPREC)
-    except spglib.SpglibError:  # what spglib does instead of returning None once phonopy was imported
-        found = None
+    found = found_or_none(spglib.find_primitive, cell, symprec=PRIMITIVE_SYMPREC)
     if found is None or len(found[2]) == len(numbers):
         return structure
     lattice, frac_coords, kept = found

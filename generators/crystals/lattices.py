@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import spglib
 
+from generators.crystals.spglib_calls import found_or_none
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -137,10 +139,7 @@ def niggli_reduced(matrix: NDArray[np.float64]) -> NDArray[np.float64] | None:
     numpy.ndarray of shape (3, 3) or None
         None if the cell is too flat or too long to be reduced.
     """
-    try:
-        reduced: NDArray[np.float64] | None = spglib.niggli_reduce(matrix)
-    except spglib.SpglibError:  # what spglib does instead of returning None once phonopy was imported
-        return None
+    reduced: NDArray[np.float64] | None = found_or_none(spglib.niggli_reduce, matrix)
     return reduced
 
 

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import spglib
 
+from generators.crystals.spglib_calls import found_or_none
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -106,10 +108,7 @@ def symmetry(structure: Structure, symprec: float = SYMPREC) -> Symmetry:
     """
     numbers = [site.specie.Z for site in structure]
     cell = (structure.lattice.matrix, structure.frac_coords, numbers)
-    try:
-        dataset = spglib.get_symmetry_dataset(cell, symprec=symprec)
-    except spglib.SpglibError:  # what spglib does instead of returning None once phonopy was imported
-        dataset = None
+    dataset = found_or_none(spglib.get_symmetry_dataset, cell, symprec=symprec)
     if dataset is None:
         raise ValueError(
             f"spglib finds no symmetry of {structure.composition.reduced_formula} at symprec {symprec} Å: "

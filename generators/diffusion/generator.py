@@ -17,6 +17,7 @@ from generators.base import FitReport, Sample, derive_seed
 from generators.checkpoint import none_ships
 from generators.compositions import is_neutral
 from generators.crystals.elements import MAX_Z, symbol_of
+from generators.crystals.spglib_calls import found_or_none
 from generators.crystals.validity import check_structure
 from generators.data.dataset import Dataset
 from generators.diffusion import fitting, lattices, updates
@@ -320,10 +321,7 @@ class Diffusion:
 
 def primitive(cell: NDArray[np.float64], frac: NDArray[np.float64], numbers: NDArray[np.int64]) -> Structure:
     """Make the primitive cell of what was drawn; atoms are ordered by atomic number."""
-    try:
-        found = spglib.find_primitive((cell, frac, numbers), symprec=PRIMITIVE_ANGSTROM)
-    except spglib.SpglibError:  # what spglib does instead of returning None once phonopy was imported
-        found = None
+    found = found_or_none(spglib.find_primitive, (cell, frac, numbers), symprec=PRIMITIVE_ANGSTROM)
     if found is not None and len(found[2]) < len(numbers):
         cell, frac, numbers = found
     order = np.argsort(numbers, kind="stable")

@@ -16,6 +16,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from pymatgen.core import Lattice, Structure
 from pyxtal.symmetry import pyxtal_hall_numbers
 
+from generators.crystals.spglib_calls import found_or_none
 from generators.random_symmetric import space_group
 
 if TYPE_CHECKING:
@@ -142,10 +143,7 @@ def describe(structure: Structure, symprec: float = SYMPREC) -> Description:
 
 
 def _dataset(cell: object, symprec: float, hall: int) -> spglib.SpglibDataset:
-    try:
-        data = spglib.get_symmetry_dataset(cell, symprec=symprec, hall_number=hall)
-    except spglib.SpglibError:
-        data = None
+    data = found_or_none(spglib.get_symmetry_dataset, cell, symprec=symprec, hall_number=hall)
     if data is None:
         raise ValueError(f"spglib finds no symmetry at symprec {symprec} Å: atoms on top of each other or a flat cell")
     return data

@@ -126,9 +126,7 @@ def compose(
     stable = spec.targets.energy_above_hull.holds(above_hull) and (
         spec.targets.phonons == "any" or phonon.judgement == "stable"
     )
-    met = all(
-        name in properties and wanted.holds(properties[name].value) for name, wanted in spec.targets.properties.items()
-    )
+    met = spec.targets.met_by({name: one.value for name, one in properties.items()})
     return Verdict(
         candidate=proposal.candidate,
         campaign=spec.name,
