@@ -116,10 +116,10 @@ def test_pw_x_that_does_not_stop_in_time_is_ended(family: Family, tmp_path: Path
     sleeper = tmp_path / "deaf.sh"  # a stand-in: pw.x stuck in something that never looks at the clock
     sleeper.write_text("#!/bin/sh\nsleep 60\n", encoding="utf-8")
     sleeper.chmod(0o755)
-    monkeypatch.setenv("NUCLEATE_DEADLINE", str(time.time() + 6.0))
+    monkeypatch.setenv("NUCLEATE_DEADLINE", str(time.time() + 10.0))
     begun = time.monotonic()
     assert cause_of(scf(family), tmp_path / "run", PwCommand(executable=str(sleeper))) == 101
-    assert time.monotonic() - begun < 6.0
+    assert time.monotonic() - begun < 10.0
     assert RunRecord.read(tmp_path / "run").stopped == "walltime"
 
 

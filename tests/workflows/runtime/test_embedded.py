@@ -146,11 +146,11 @@ def test_stopped_on_purpose_it_stays_stopped_though_a_worker_still_runs(data_dir
 
 
 def test_it_stops_when_nobody_is_connected(data_dir, monkeypatch):
-    monkeypatch.setenv("NUCLEATE_EMBEDDED_IDLE_SECONDS", "1.5")
+    monkeypatch.setenv("NUCLEATE_EMBEDDED_IDLE_SECONDS", "3")
     info = embedded.ensure_running(data_dir)
     with connect(info) as client:
         client.admin.command("ping")
-        time.sleep(3)  # longer than the limit; a client is connected
+        time.sleep(4.5)  # longer than the limit; a client is connected
         assert embedded.status(data_dir).running
     wait_until(lambda: not embedded.status(data_dir).running)
     assert embedded.ensure_running(data_dir).port == info.port

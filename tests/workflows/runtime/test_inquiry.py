@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 from fake_scheduler import Told
 
+from workflows.runtime.scheduler import inquiry as module
 from workflows.runtime.scheduler.base import SchedulerAwayError
 from workflows.runtime.scheduler.inquiry import Inquiry
 
@@ -19,33 +19,57 @@ if TYPE_CHECKING:
 FRESH_S = 0.4
 
 
+class Clock:
+    """Goes on only when it is told to, so that a busy machine changes nothing."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(module, "time", made)
+    return made
+
+
 class Slow(Told):
     """Takes longer to answer than an answer is used again."""
 
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self.clock = clock
+
     def jobs(self, job_ids: Sequence[str]) -> dict[str, JobInfo]:
-        time.sleep(1.25 * FRESH_S)
+        self.clock.sleep(1.25 * FRESH_S)
         return super().jobs(job_ids)
 
 
-def test_an_answer_is_as_fresh_as_when_it_came():
-    scheduler = Slow()
+def test_an_answer_is_as_fresh_as_when_it_came(clock: Clock):
+    scheduler = Slow(clock)
     scheduler.say("81", "running", "RUNNING")
     inquiry = Inquiry({"alps": scheduler}, fresh_s=FRESH_S)
     for _ in range(3):
         assert set(inquiry.jobs("alps", ["81", "82"])) == {"81"}
     assert scheduler.asked == [["81", "82"]]
-    time.sleep(1.25 * FRESH_S)
+    clock.sleep(1.25 * FRESH_S)
     inquiry.jobs("alps", ["81"])
     assert scheduler.asked == [["81", "82"], ["81"]], "that was too long ago"
 
 
-def test_what_is_added_to_an_answer_makes_the_rest_no_fresher():
+def test_what_is_added_to_an_answer_makes_the_rest_no_fresher(clock: Clock):
     scheduler = Told()
     inquiry = Inquiry({"alps": scheduler}, fresh_s=FRESH_S)
     inquiry.jobs("alps", ["81"])
-    time.sleep(0.75 * FRESH_S)
+    clock.sleep(0.75 * FRESH_S)
     inquiry.jobs("alps", ["81", "82"])
-    time.sleep(0.5 * FRESH_S)
+    clock.sleep(0.5 * FRESH_S)
     inquiry.jobs("alps", ["81"])
     assert scheduler.asked == [["81"], ["82"], ["81"]]
 
