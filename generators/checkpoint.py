@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import safetensors.torch
 from safetensors import SafetensorError
 
-from generators.state_file import STATE, CheckpointError, damaged, read_state
+from generators.state_file import STATE, CheckpointError, damaged, read_own, write_own
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -40,13 +39,13 @@ def write(
         JSON-compatible; may not hold ``name``, ``format`` or ``weights_sha256``.
     tensors : mapping of str to Tensor, optional
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    document = {**state, "name": name, "format": version}
+    document = dict(state)
     if tensors:
+        directory.mkdir(parents=True, exist_ok=True)
         data = safetensors.torch.save({key: tensors[key].detach().cpu().contiguous() for key in sorted(tensors)})
         (directory / WEIGHTS).write_bytes(data)
         document["weights_sha256"] = hashlib.sha256(data).hexdigest()
-    (directory / STATE).write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
+    write_own(directory, name, version, document)
 
 
 def read(
@@ -75,19 +74,7 @@ def read(
     CheckpointError
         The message names the file, what is wrong and what would be right.
     """
-    path = directory / STATE
-    state = read_state(directory)
-    found, number = state["name"], state.get("format")
-    if not isinstance(number, int):
-        raise damaged(path, "it does not say its format")
-    if found != name:
-        raise CheckpointError(f"{path} is a checkpoint of {found!r}, not of {name!r}")
-    if number > version:
-        raise CheckpointError(
-            f"{path} has format {number} of {name!r}, this version understands {version} at most: update nucleate"
-        )
-    if number < version:
-        raise CheckpointError(f"{path} has the old format {number} of {name!r}; {version} is needed: train it again")
+    state = read_own(directory, name, version)
     if "weights_sha256" not in state:
         return state, {}
     return state, _read_weights(directory, state["weights_sha256"], gaps)

@@ -8,7 +8,6 @@ order follows from the stream's seed alone, so sample *i* is the same whatever c
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,6 +16,7 @@ import numpy as np
 from generators.base import FitReport, Sample, derive_seed, untrained
 from generators.compositions import asked, complexity_shares, element_sets
 from generators.exchanges import Exchange, Option, decorations, exchanges
+from generators.state_file import read_own, understood, write_own
 from generators.tally import Tally, evidence
 from generators.volume import rescaled
 
@@ -35,6 +35,8 @@ MAX_SETS = 150
 """Most element sets in one table; a condition with more is sampled, by the stream's seed."""
 JITTER = 0.02
 """Standard deviation of the relative volume, so that two passes over an exhausted table differ."""
+FORMAT = 1
+"""Of a saved state."""
 
 
 @dataclass(frozen=True)
@@ -212,29 +214,33 @@ class IonExchange:
 
     def save(self, directory: Path) -> None:
         """Write ``generator.json``."""
-        directory.mkdir(parents=True, exist_ok=True)
         state = {
-            "name": self.name,
-            "format": 1,
             "options": self._options(),
             "updates": self._memory.updates,
             "prototypes": self._memory.prototypes.as_dict(),
             "pairs": self._memory.pairs.as_dict(),
             "tried": dict(self._memory.tried),
         }
-        (directory / "generator.json").write_text(json.dumps(state, indent=1, sort_keys=True) + "\n")
+        write_own(directory, self.name, FORMAT, state)
 
     @classmethod
     def load(cls, directory: Path) -> Self:
-        """Read what :meth:`save` wrote."""
-        state = json.loads((directory / "generator.json").read_text())
-        generator = cls(**state["options"])
-        generator._memory = Memory(
-            prototypes=Tally.from_dict(state["prototypes"]),
-            pairs=Tally.from_dict(state["pairs"]),
-            tried={key: int(count) for key, count in state["tried"].items()},
-            updates=int(state["updates"]),
-        )
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        CheckpointError
+            If it is damaged, of another generator, or of another format.
+        """
+        state = read_own(directory, cls.name, FORMAT)
+        with understood(directory):
+            generator = cls(**state["options"])
+            generator._memory = Memory(
+                prototypes=Tally.from_dict(state["prototypes"]),
+                pairs=Tally.from_dict(state["pairs"]),
+                tried={key: int(count) for key, count in state["tried"].items()},
+                updates=int(state["updates"]),
+            )
         return generator
 
 

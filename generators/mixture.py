@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sized
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from generators.base import FitReport, derive_seed
 from generators.registry import load_generator, make_generator
+from generators.state_file import read_own, understood, write_own
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     from generators.base import Condition, Generator, Labelled, Sample
+
+FORMAT = 1
+"""Of a saved state."""
 
 
 class Mixture:
@@ -164,19 +167,24 @@ class Mixture:
 
     def save(self, directory: Path) -> None:
         """Write ``generator.json``, and each member into a folder ``member-<number>`` beside it."""
-        directory.mkdir(parents=True, exist_ok=True)
         members = []
         for j, (member, share) in enumerate(zip(self._members, self._shares, strict=True)):
             member.save(directory / f"member-{j}")
             members.append({"directory": f"member-{j}", "name": member.name, "share": share})
-        state = {"name": self.name, "format": 1, "members": members}
-        (directory / "generator.json").write_text(json.dumps(state, indent=1, sort_keys=True) + "\n")
+        write_own(directory, self.name, FORMAT, {"members": members})
 
     @classmethod
     def load(cls, directory: Path) -> Self:
-        """Read what :meth:`save` wrote."""
-        state = json.loads((directory / "generator.json").read_text())
-        return cls.of([(load_generator(directory / part["directory"]), part["share"]) for part in state["members"]])
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        CheckpointError
+            If it or a member's state is damaged, of another generator, or of another format.
+        """
+        state = read_own(directory, cls.name, FORMAT)
+        with understood(directory):
+            return cls.of([(load_generator(directory / part["directory"]), part["share"]) for part in state["members"]])
 
 
 def _part(member: Sequence[Any] | Mapping[str, Any]) -> tuple[str, float, dict[str, Any]]:

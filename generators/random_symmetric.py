@@ -8,7 +8,6 @@ composition can block the stream.
 
 from __future__ import annotations
 
-import json
 import warnings
 from functools import lru_cache
 from itertools import product
@@ -25,6 +24,7 @@ from pyxtal.symmetry import Group
 from generators.base import FitReport, Sample, derive_seed, untrained
 from generators.compositions import anonymous, asked, complexity_shares, element_sets, neutral_stoichiometries
 from generators.crystals.spglib_calls import found_or_none
+from generators.state_file import read_own, understood, write_own
 from generators.tally import Tally, evidence
 from generators.volume import additive_volume
 
@@ -49,6 +49,8 @@ GROWTH = 1.004
 LARGEST_GROWTH = 2.5
 VOLUME_SPREAD = (0.9, 1.3)
 """The first attempts' volumes, in units of the additive estimate."""
+FORMAT = 1
+"""Of a saved state."""
 
 IMAGES = np.array(list(product((-1, 0, 1), repeat=3)), dtype=float)
 HOME = 13
@@ -219,25 +221,29 @@ class RandomSymmetric:
 
     def save(self, directory: Path) -> None:
         """Write ``generator.json``."""
-        directory.mkdir(parents=True, exist_ok=True)
         state = {
-            "name": self.name,
-            "format": 1,
             "options": {"exploration": self.exploration},
             "updates": self._updates,
             "spacegroups": self._groups.as_dict(),
             "stoichiometries": self._stoichiometries.as_dict(),
         }
-        (directory / "generator.json").write_text(json.dumps(state, indent=1, sort_keys=True) + "\n")
+        write_own(directory, self.name, FORMAT, state)
 
     @classmethod
     def load(cls, directory: Path) -> Self:
-        """Read what :meth:`save` wrote."""
-        state = json.loads((directory / "generator.json").read_text())
-        generator = cls(**state["options"])
-        generator._groups = Tally.from_dict(state["spacegroups"])
-        generator._stoichiometries = Tally.from_dict(state["stoichiometries"])
-        generator._updates = int(state["updates"])
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        CheckpointError
+            If it is damaged, of another generator, or of another format.
+        """
+        state = read_own(directory, cls.name, FORMAT)
+        with understood(directory):
+            generator = cls(**state["options"])
+            generator._groups = Tally.from_dict(state["spacegroups"])
+            generator._stoichiometries = Tally.from_dict(state["stoichiometries"])
+            generator._updates = int(state["updates"])
         return generator
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 STATE = "generator.json"
@@ -39,6 +41,74 @@ def read_state(directory: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or not isinstance(state.get("name"), str):
         raise damaged(path, "it does not say whose state it is (name)")
     return state
+
+
+def read_own(directory: Path, name: str, version: int) -> dict[str, Any]:
+    """Read ``generator.json`` of a generator and a format that are known.
+
+    Parameters
+    ----------
+    directory : pathlib.Path
+    name : str
+        Registry name of the generator that asks.
+    version : int
+        The format that it understands.
+
+    Raises
+    ------
+    CheckpointError
+        If it is not there, damaged, of another generator, or of another format.
+    """
+    path = directory / STATE
+    state = read_state(directory)
+    found, number = state["name"], state.get("format")
+    if not isinstance(number, int):
+        raise damaged(path, "it does not say its format")
+    if found != name:
+        raise CheckpointError(f"{path} is a checkpoint of {found!r}, not of {name!r}")
+    if number > version:
+        raise CheckpointError(
+            f"{path} has format {number} of {name!r}, this version understands {version} at most: update nucleate"
+        )
+    if number < version:
+        raise CheckpointError(f"{path} has the old format {number} of {name!r}; {version} is needed: train it again")
+    return state
+
+
+def write_own(directory: Path, name: str, version: int, state: Mapping[str, Any]) -> None:
+    """Write ``generator.json``; the folder is made if missing.
+
+    Parameters
+    ----------
+    directory : pathlib.Path
+    name : str
+        Registry name of the generator.
+    version : int
+        Of the format.
+    state : mapping
+        JSON-compatible; may not hold ``name`` or ``format``.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    document = {**state, "name": name, "format": version}
+    (directory / STATE).write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def understood(directory: Path) -> Iterator[None]:
+    """Say in one line that ``generator.json`` lacks something, or holds what it can't.
+
+    Raises
+    ------
+    CheckpointError
+        For whatever goes wrong inside.
+    """
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else str(error).partition("\n")[0]
+        raise damaged(directory / STATE, what) from error
 
 
 def damaged(path: Path, why: str) -> CheckpointError:

@@ -7,11 +7,11 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from generators import checkpoint
 from generators.adapters.options import flag
 from generators.adapters.options import path as checked_path
 from generators.adapters.reading import PassedOver, Refused, judge, read_file
 from generators.base import Sample, derive_seed, untrained
+from generators.state_file import read_own, understood, write_own
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -132,16 +132,14 @@ class FolderOfCrystals:
 
     def save(self, directory: Path) -> None:
         """Write ``generator.json``: the options; the crystals stay where they are."""
-        checkpoint.write(directory, self.name, FORMAT, {"options": self.options()})
+        write_own(directory, self.name, FORMAT, {"options": self.options()})
 
     @classmethod
     def load(cls, directory: Path) -> Self:
         """Read what :meth:`save` wrote."""
-        state, _ = checkpoint.read(directory, cls.name, FORMAT)
-        try:
+        state = read_own(directory, cls.name, FORMAT)
+        with understood(directory):
             return cls(**state["options"])
-        except (KeyError, TypeError) as error:
-            raise checkpoint.CheckpointError(f"{directory / checkpoint.STATE} is damaged: {error!r}") from error
 
 
 def _is_crystal(path: Path) -> bool:

@@ -21,12 +21,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from generators import checkpoint
 from generators.adapters.environment import Python, probe
 from generators.adapters.process import child_environment
 from generators.adapters.reading import PassedOver, Refused, judge
 from generators.adapters.runs import CONDITION, OUTPUT, FailedRun, Part, Run, Store, work
 from generators.base import Sample, derive_seed, untrained
+from generators.state_file import read_own, understood, write_own
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -124,19 +124,14 @@ class OutsideGenerator(ABC):
 
     def save(self, directory: Path) -> None:
         """Write ``generator.json``: the options, never the model."""
-        checkpoint.write(directory, self.name, FORMAT, {"options": self.options()})
+        write_own(directory, self.name, FORMAT, {"options": self.options()})
 
     @classmethod
     def load(cls, directory: Path) -> Self:
         """Read what :meth:`save` wrote."""
-        state, _ = checkpoint.read(directory, cls.name, FORMAT)
-        options = state.get("options")
-        if not isinstance(options, dict):
-            raise checkpoint.CheckpointError(f"{directory / checkpoint.STATE} is damaged: it has no options")
-        try:
-            return cls(**options)
-        except TypeError as error:
-            raise checkpoint.CheckpointError(f"{directory / checkpoint.STATE} is damaged: {error}") from error
+        state = read_own(directory, cls.name, FORMAT)
+        with understood(directory):
+            return cls(**state["options"])
 
     def check(self) -> Python | None:
         """Ask the model's environment whether it has what is needed.

@@ -26,6 +26,7 @@ from generators.diffusion.graph import Graph
 from generators.diffusion.model import NAME, Model
 from generators.diffusion.noise import MASKED
 from generators.diffusion.sampler import Noise, draw, guided
+from generators.state_file import understood
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -316,7 +317,8 @@ class Diffusion:
             If it is damaged, of another generator, or of another format.
         """
         model, options = Model.load(directory)
-        return cls(**options)._with(model)  # noqa: SLF001 (our own class)
+        with understood(directory):
+            return cls(**options)._with(model)  # noqa: SLF001 (our own class)
 
 
 def primitive(cell: NDArray[np.float64], frac: NDArray[np.float64], numbers: NDArray[np.int64]) -> Structure:

@@ -21,6 +21,7 @@ from generators.latent.fitting import Trainable, fit_family
 from generators.latent.memory import Memory
 from generators.latent.points import crystal_at, nearest_skeleton
 from generators.latent.space import Space
+from generators.state_file import understood
 from generators.symmetric.assignments import row_of
 from generators.symmetric.conditions import compact, key_of
 from generators.symmetric.wyckoff import describe
@@ -339,8 +340,9 @@ class LatentGenerator(Trainable):
             If it is damaged, of another generator or of another version.
         """
         state, _ = checkpoint.read(directory, cls.name, FORMAT)
-        made = cls.blank(**state.get("options", {}))
-        made._load_model(directory)  # noqa: SLF001 - our own class
-        made._memory = Memory.from_dict(state.get("memory", Memory().as_dict()))  # noqa: SLF001 - our own class
-        made.last_update = state.get("last_update")
+        with understood(directory):
+            made = cls.blank(**state.get("options", {}))
+            made._load_model(directory)  # noqa: SLF001 - our own class
+            made._memory = Memory.from_dict(state.get("memory", Memory().as_dict()))  # noqa: SLF001 - our own class
+            made.last_update = state.get("last_update")
         return made

@@ -17,6 +17,7 @@ import torch
 from generators import checkpoint
 from generators.base import FitReport, Sample, derive_seed
 from generators.data.dataset import Dataset
+from generators.state_file import understood
 from generators.symmetric.arena import Arena, make_arena
 from generators.symmetric.choice import Outlook, Wishes, outlook_of, probabilities, weights
 from generators.symmetric.conditions import compact, expand, from_key, key_of
@@ -365,10 +366,11 @@ class Symmetric:
             If it is damaged, of another generator or of another version.
         """
         state, _ = checkpoint.read(directory, cls.name, FORMAT)
-        made = cls.blank(**state.get("options", {}))
-        made._load_model(directory)  # noqa: SLF001 - our own class
-        made._memory = Memory.from_dict(state.get("memory", Memory().as_dict()))  # noqa: SLF001
-        made.last_update = state.get("last_update")
+        with understood(directory):
+            made = cls.blank(**state.get("options", {}))
+            made._load_model(directory)  # noqa: SLF001 - our own class
+            made._memory = Memory.from_dict(state.get("memory", Memory().as_dict()))  # noqa: SLF001
+            made.last_update = state.get("last_update")
         return made
 
 

@@ -80,6 +80,44 @@ def test_what_is_no_saved_generator_is_refused(text, says, tmp_path):
         load_generator(tmp_path)
 
 
+STATELESS = {
+    "ion_exchange": {},
+    "random": {"exploration": 0.5},
+    "mixture": {"members": [["random", 0.5], ["ion_exchange", 0.5]]},
+    "folder": {"path": "."},
+    "mattergen": {"python": sys.executable, "pretrained_name": "mattergen_base"},
+}
+
+
+@pytest.mark.parametrize("name", STATELESS)
+def test_a_state_that_was_spoilt_is_refused_in_one_line_whatever_it_lacks(name, tmp_path):
+    make_generator(name, **STATELESS[name]).save(tmp_path)
+    file = tmp_path / "generator.json"
+    state = json.loads(file.read_text())
+    for key in state:
+        file.write_text(json.dumps({k: v for k, v in state.items() if k != key}))
+        with pytest.raises(CheckpointError, match=r"generator\.json is damaged: .*; take another copy") as told:
+            load_generator(tmp_path)
+        assert key in str(told.value)
+        for other in (None, "?", [["?"]], {"?": "?"}):
+            file.write_text(json.dumps(state | {key: other}))
+            with pytest.raises(CheckpointError) as told:
+                load_generator(tmp_path)
+            assert "\n" not in str(told.value)
+    file.write_text(json.dumps(state | {"format": 7}))
+    with pytest.raises(CheckpointError, match=f"format 7 of '{name}', this version understands 1 at most"):
+        load_generator(tmp_path)
+    file.write_text(json.dumps(state))
+    assert load_generator(tmp_path).name == name
+
+
+def test_a_mixture_names_the_member_that_was_spoilt(tmp_path):
+    make_generator("mixture", **STATELESS["mixture"]).save(tmp_path)
+    (tmp_path / "member-1" / "generator.json").write_text('{"name": "ion_exchange", "format": 1}')
+    with pytest.raises(CheckpointError, match=r"member-1/generator\.json is damaged: 'options' is missing"):
+        load_generator(tmp_path)
+
+
 def test_a_state_without_weights_is_loaded_without_torch(tmp_path):
     make_generator("random").save(tmp_path)
     code = (
