@@ -185,9 +185,21 @@ def anchored(name: str, options: Mapping[str, Any], base: Path) -> dict[str, Any
     dict
         All options, those that name files or folders with absolute paths if ``base`` is one.
     """
+    if name == "mixture" and isinstance(options.get("members"), (list, tuple)):
+        return {**options, "members": [_anchored_member(member, base) for member in options["members"]]}
     entry = next((entry for entry in ENTRIES if entry.name == name), None)
     paths = () if entry is None else (*entry.paths, *(("checkpoint",) if entry.trained else ()))
     return {key: anchored_option(key, value, base) if key in paths else value for key, value in options.items()}
+
+
+def _anchored_member(member: Any, base: Path) -> Any:
+    """Do the same for a member of a mixture; what is no member is left to the check of the option."""
+    match member:
+        case {"name": str(name), "options": dict(options)}:
+            return {**member, "options": anchored(name, options, base)}
+        case [str(name), share, dict(options)]:
+            return [name, share, anchored(name, options, base)]
+    return member
 
 
 def options_of(name: str) -> dict[str, Any]:

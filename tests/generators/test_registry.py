@@ -145,6 +145,26 @@ def test_a_state_without_weights_is_loaded_without_torch(tmp_path):
         ),
         ("ion_exchange", {"path": "a", "checkpoint": "b"}, {}),
         ("magic", {"path": "a"}, {}),
+        (
+            "mixture",
+            {
+                "members": [
+                    ["random", 0.2],
+                    ["flow", 0.3, {"checkpoint": "m"}],
+                    {"name": "mixture", "options": {"members": [("folder", 1.0, {"path": "p"})]}},
+                    "?",
+                ]
+            },
+            {
+                "members": [
+                    ["random", 0.2],
+                    ["flow", 0.3, {"checkpoint": "/c/m"}],
+                    {"name": "mixture", "options": {"members": [["folder", 1.0, {"path": "/c/p"}]]}},
+                    "?",
+                ]
+            },
+        ),
+        ("mixture", {"members": "?"}, {}),
     ],
 )
 def test_relative_paths_in_options_are_taken_from_the_folder_that_is_named(monkeypatch, name, options, found):
