@@ -18,8 +18,6 @@ import os
 import sys
 import time
 from collections import defaultdict
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: the processes share the cores
 
@@ -28,6 +26,7 @@ from pymatgen.core import Element, Lattice, Structure
 
 from generators.crystals.duplicates import DEFAULT_TOLERANCES, exact_primitive, group
 from generators.data import Prototype, prototypes
+from generators.processes import worker_pool
 
 ELEMENTS = [Element.from_Z(z).symbol for z in range(3, 50) if not Element.from_Z(z).is_noble_gas and z not in (43, 44)]
 SHARES = {2: 0.6, 3: 0.35, 4: 0.05}  # of candidates with so many elements
@@ -159,7 +158,7 @@ def main(argv: list[str] | None = None) -> int:
         for number, (original, kind) in enumerate(zip(originals, kinds, strict=True))
         if leader[place[int(original)]] != leader[place[len(base) + number]]
     ]
-    with ProcessPoolExecutor(args.processes, mp_context=get_context("spawn")) as pool:
+    with worker_pool(args.processes) as pool:
         verdicts = list(pool.map(fits, [(structures[a], structures[b]) for a, b in pairs], chunksize=100))
 
     sample = crowded(structures, args.compare)

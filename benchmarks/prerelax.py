@@ -13,10 +13,10 @@ from __future__ import annotations
 import argparse
 import time
 import warnings
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 
 import numpy as np
+
+from generators.processes import worker_pool
 
 GROUPS = (
     ("Li", "Na", "K"),
@@ -111,7 +111,7 @@ def batched(structures: list, fmax: float, max_steps: int, batch_size: int) -> t
 
 def spread(function: object, structures: list, processes: int, *arguments: object) -> tuple[float, list]:
     """Deal structures out to fresh processes; seconds are CPU seconds of the slowest, without start and warm-up."""
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    with worker_pool(processes) as pool:
         parts = [pool.submit(function, structures[k::processes], *arguments) for k in range(processes)]
         answers = [part.result() for part in parts]
     results = [None] * len(structures)

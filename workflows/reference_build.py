@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from functools import lru_cache
-from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -20,6 +19,7 @@ from pymatgen.core import Composition
 
 from generators.crystals.symmetry import spacegroup_symbol
 from generators.data import element_ground_states
+from generators.processes import worker_pool
 from generators.relaxer import Relaxed, evaluate, relax
 from workflows.causes import CausedError
 from workflows.reference import (
@@ -329,7 +329,7 @@ def build(
             part = build_subsystem(engine, elements, limits=limits, checkpoints=checkpoints, progress=progress)
             finish(number + 1, part)
         return reference
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    with worker_pool(processes) as pool:
         futures = [
             pool.submit(build_subsystem, engine, elements, limits=limits, checkpoints=checkpoints) for elements in todo
         ]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from concurrent.futures import as_completed
 from pathlib import Path
 
 from benchmarks.feedback.arms import ARMS, spec_of
+from generators.processes import worker_pool
 
 
 def result_path(system: str, arm: str, seed: int, rounds: int, samples: int, budget: int, place: str) -> Path:
@@ -20,7 +20,7 @@ def result_path(system: str, arm: str, seed: int, rounds: int, samples: int, bud
 
 def run(wanted: list[tuple[str, str, int, int, int, int, str]], processes: int) -> None:
     """Play campaigns, side by side."""
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    with worker_pool(processes) as pool:
         futures = {pool.submit(campaign, *one): one for one in wanted}
         for done, future in enumerate(as_completed(futures), start=1):
             hits = future.result()

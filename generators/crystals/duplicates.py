@@ -16,11 +16,9 @@ crystal that it matches and that was itself new. That is what ``StructureMatcher
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
 from math import gcd
-from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,6 +30,7 @@ from generators.crystals.fingerprint import amd
 from generators.crystals.lattices import ReducedLattice, sites_may_match
 from generators.crystals.spglib_calls import found_or_none
 from generators.crystals.symmetry import Symmetry, symmetry
+from generators.processes import worker_pool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -266,7 +265,7 @@ def group(
     else:
         # Many small parcels: no process is left alone with a large one at the end.
         parcel = max(1, len(work) // (processes * 64))
-        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        with worker_pool(processes) as pool:
             results = list(pool.map(partial(_group_bucket, tolerances), work, chunksize=parcel))
     for positions, result in zip(crowded, results, strict=True):
         groups += [[positions[i] for i in members] for members in result]

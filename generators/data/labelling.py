@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
-from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
 import torch
 
 from generators import json_lines
 from generators.data.labels import Label, label_all
+from generators.processes import worker_pool
 from generators.relaxer import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _made(missing: Mapping[str, Structure], processes: int, model: str) -> Itera
         for chunk in chunks:
             yield from _chunk(chunk, model)
         return
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    with worker_pool(processes) as pool:
         waiting: set[Future[list[Label]]] = set()
         queue = deque(chunks)
         while True:
