@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
 
-from generators import checkpoint
 from generators.base import Condition, FitReport, Sample, derive_seed
 from generators.checkpoint import none_ships
 from generators.compositions import asked
@@ -21,7 +19,7 @@ from generators.latent.fitting import Trainable, fit_family
 from generators.latent.memory import Memory
 from generators.latent.points import crystal_at, nearest_skeleton
 from generators.latent.space import Space
-from generators.state_file import understood
+from generators.saved import Saved
 from generators.symmetric.assignments import row_of
 from generators.symmetric.conditions import compact, key_of
 from generators.symmetric.wyckoff import describe
@@ -39,13 +37,12 @@ if TYPE_CHECKING:
     from generators.learning import Epoch
     from generators.symmetric.skeletons import Skeleton
 
-FORMAT = 1
 BLOCK = 32
 """Samples made together, fixed by index: a resumed stream makes the same blocks."""
 PROPERTIES = ("formation_energy", "bulk_modulus")
 
 
-class LatentGenerator(Trainable):
+class LatentGenerator(Trainable, Saved):
     """What VAE, flow and GAN share.
 
     Parameters
@@ -62,21 +59,22 @@ class LatentGenerator(Trainable):
         If there is no checkpoint, it can't be used, or the temperature is out of range.
     """
 
+    format: ClassVar[int] = 1
     default_temperature: ClassVar[float] = 1.0
+    _memory: Memory
 
     def __init__(self, checkpoint: str | None = None, temperature: float | None = None) -> None:
         self._set_options(checkpoint, temperature)
         if checkpoint is None:
             raise none_ships(self.name)
-        self._load_model(Path(checkpoint))
-        self._memory = Memory()
-        self.last_update: dict[str, Any] | None = None
+        self._read_model(Path(checkpoint))
+        self._memory, self.last_update = Memory(), None
 
     def _set_options(self, checkpoint: str | None, temperature: float | None) -> None:
         temperature = self.default_temperature if temperature is None else temperature
         if not 0 < temperature <= 3:
             raise ValueError(f"{self.name}: temperature {temperature} must lie between 0 (not included) and 3")
-        self._options: dict[str, Any] = {"checkpoint": checkpoint, "temperature": temperature}
+        self._options = {"checkpoint": checkpoint, "temperature": temperature}
 
     @classmethod
     def blank(cls, **options: Any) -> Self:
@@ -89,10 +87,12 @@ class LatentGenerator(Trainable):
 
     # the model
 
-    def _load_model(self, directory: Path) -> None:
-        self._state, self._tensors = checkpoint.read(directory, self.name, FORMAT)
-        with checkpoint.fitting(directory, self.name):
-            self._parts: Parts | None = self._parts_of(self._state, self._tensors)
+    def _assemble(self) -> None:
+        self._parts: Parts | None = self._parts_of(self._state, self._tensors)
+
+    @staticmethod
+    def _memory_of(data: Mapping[str, Any] | None) -> Memory:
+        return Memory() if data is None else Memory.from_dict(data)
 
     @classmethod
     def _parts_of(cls, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Parts:
@@ -128,7 +128,7 @@ class LatentGenerator(Trainable):
     @property
     def version(self) -> str:
         """Format, then the first digits of the weights' hash, then the number of updates learned from."""
-        return f"{FORMAT}.{str(self._state.get('weights_sha256', 'blank'))[:8]}+{self._memory.updates}"
+        return f"{self.weights_id}+{self._memory.updates}"
 
     @property
     def conditions_on(self) -> frozenset[str]:
@@ -189,9 +189,7 @@ class LatentGenerator(Trainable):
         state, tensors = fit_family(
             type(self), data, properties, split_by=split_by, recipe=recipe, folder=folder, on_epoch=on_epoch
         )
-        with TemporaryDirectory(prefix=f"nucleate-{self.name}-") as made:  # gives the weights their hash
-            checkpoint.write(Path(made), self.name, FORMAT, state, tensors)
-            self._load_model(Path(made))
+        self._take(state, tensors)
         self._memory, self.last_update = Memory(), None
         return FitReport(self.name, len(data), time.perf_counter() - begin, dict(state["training"]["errors"]))
 
@@ -319,30 +317,3 @@ class LatentGenerator(Trainable):
         new._state, new._tensors, new._parts = self._state, self._tensors, self._parts  # noqa: SLF001 - our own class
         new._memory, new.last_update = self._memory.learn(labelled)  # noqa: SLF001 - our own class
         return new
-
-    def save(self, directory: Path) -> None:
-        """Write ``generator.json`` and ``weights.safetensors``."""
-        state = {
-            **{k: v for k, v in self._state.items() if k not in {"name", "format", "weights_sha256"}},
-            "options": self._options,
-            "memory": self._memory.as_dict(),
-            "last_update": self.last_update,
-        }
-        checkpoint.write(directory, self.name, FORMAT, state, self._tensors)
-
-    @classmethod
-    def load(cls, directory: Path) -> Self:
-        """Read what :meth:`save` wrote.
-
-        Raises
-        ------
-        CheckpointError
-            If it is damaged, of another generator or of another version.
-        """
-        state, _ = checkpoint.read(directory, cls.name, FORMAT)
-        with understood(directory):
-            made = cls.blank(**state.get("options", {}))
-            made._load_model(directory)  # noqa: SLF001 - our own class
-            made._memory = Memory.from_dict(state.get("memory", Memory().as_dict()))  # noqa: SLF001 - our own class
-            made.last_update = state.get("last_update")
-        return made

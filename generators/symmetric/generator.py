@@ -8,16 +8,14 @@ from dataclasses import asdict, replace
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
 
-from generators import checkpoint
 from generators.base import FitReport, Sample, derive_seed
 from generators.data.dataset import Dataset
-from generators.state_file import understood
+from generators.saved import Saved
 from generators.symmetric.arena import Arena, make_arena
 from generators.symmetric.choice import Outlook, Wishes, outlook_of, probabilities, weights
 from generators.symmetric.conditions import compact, expand, from_key, key_of
@@ -33,7 +31,7 @@ from generators.symmetric.skeletons import LetterNetwork
 from generators.symmetric.storage import from_parts, to_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pymatgen.core import Structure
 
@@ -41,14 +39,13 @@ if TYPE_CHECKING:
     from generators.data.dataset import SplitBy
     from generators.learning import Epoch
 
-FORMAT = 2
 BLOCK = 32
 """Samples made together, fixed by index: a resumed stream makes the same blocks."""
 TARGETINGS = ("conditioning", "best_of_k", "off")
 PROPERTIES = (ENERGY, "bulk_modulus")
 
 
-class Symmetric:
+class Symmetric(Saved):
     """Trained generator that is symmetric by design.
 
     Parameters
@@ -70,7 +67,9 @@ class Symmetric:
         If an option is out of range, or the checkpoint can't be used.
     """
 
-    name = "symmetric"
+    name: ClassVar[str] = "symmetric"
+    format: ClassVar[int] = 2
+    _memory: Memory
 
     def __init__(
         self,
@@ -81,9 +80,8 @@ class Symmetric:
         k: int = 8,
     ) -> None:
         self._set_options(checkpoint, unseen, sharpness, targeting, k)
-        self._load_model(Path(checkpoint) if checkpoint is not None else shipped_checkpoint())
-        self._memory = Memory()
-        self.last_update: dict[str, Any] | None = None
+        self._read_model(Path(checkpoint) if checkpoint is not None else shipped_checkpoint())
+        self._memory, self.last_update = Memory(), None
 
     def _set_options(self, checkpoint: str | None, unseen: float, sharpness: float, targeting: str, k: int) -> None:
         if not 0 <= unseen <= 1:
@@ -94,14 +92,16 @@ class Symmetric:
             raise ValueError(f"symmetric: targeting {targeting!r} must be one of {', '.join(TARGETINGS)}")
         if not 1 <= k <= 1000:
             raise ValueError(f"symmetric: k {k} must lie between 1 and 1000")
-        self._options: dict[str, Any] = {
+        self._options = {
             "checkpoint": checkpoint, "unseen": unseen, "sharpness": sharpness, "targeting": targeting, "k": k
         }  # fmt: skip
 
-    def _load_model(self, directory: Path) -> None:
-        self._state, self._tensors = checkpoint.read(directory, self.name, FORMAT)
-        with checkpoint.fitting(directory, self.name):
-            self._model: Model | None = from_parts(self._state, self._tensors, str(self._state["weights_sha256"]))
+    def _assemble(self) -> None:
+        self._model: Model | None = from_parts(self._state, self._tensors, str(self._state["weights_sha256"]))
+
+    @staticmethod
+    def _memory_of(data: Mapping[str, Any] | None) -> Memory:
+        return Memory() if data is None else Memory.from_dict(data)
 
     @classmethod
     def blank(cls, **options: Any) -> Self:
@@ -132,20 +132,14 @@ class Symmetric:
             fingerprint="",
         )
         made = cls.blank(**options)
-        made._take(model, {"dataset": "none", "seconds": 0.0})  # noqa: SLF001 - our own class
-        return made
-
-    def _take(self, model: Model, training: dict[str, Any]) -> None:
-        """Make a model one's own by way of a checkpoint, which gives its weights their hash."""
         state, tensors = to_parts(model)
-        with TemporaryDirectory(prefix="nucleate-symmetric-") as made:
-            checkpoint.write(Path(made), self.name, FORMAT, {**state, "training": training}, tensors)
-            self._load_model(Path(made))
+        made._take({**state, "training": {"dataset": "none", "seconds": 0.0}}, tensors)  # noqa: SLF001 - our own class
+        return made
 
     @property
     def version(self) -> str:
         """Format, then the first digits of the weights' hash, then the number of updates learned from."""
-        return f"{FORMAT}.{str(self._state.get('weights_sha256', 'blank'))[:8]}+{len(self._memory.steps)}"
+        return f"{self.weights_id}+{len(self._memory.steps)}"
 
     @property
     def conditions_on(self) -> frozenset[str]:
@@ -244,7 +238,8 @@ class Symmetric:
             "curves": {name: curves.as_dict() for name, curves in trained.curves.items()},
             "seconds": round(sum(c.seconds for c in trained.curves.values()), 1),
         }
-        self._take(trained.model, training)
+        state, tensors = to_parts(trained.model)
+        self._take({**state, "training": training}, tensors)
         self._memory, self.last_update = Memory(), None
         metrics = {name: min(e.validation for e in c.epochs) for name, c in trained.curves.items() if c.epochs}
         return FitReport(self.name, len(data), seconds, {**metrics, **trained.errors})
@@ -345,33 +340,6 @@ class Symmetric:
     def lessons(self) -> tuple[Lesson, ...]:
         """What it has learned from so far."""
         return self._memory.lessons
-
-    def save(self, directory: Path) -> None:
-        """Write ``generator.json`` and ``weights.safetensors``."""
-        state = {
-            **{k: v for k, v in self._state.items() if k not in {"name", "format", "weights_sha256"}},
-            "options": self._options,
-            "memory": self._memory.as_dict(),
-            "last_update": self.last_update,
-        }
-        checkpoint.write(directory, self.name, FORMAT, state, self._tensors)
-
-    @classmethod
-    def load(cls, directory: Path) -> Self:
-        """Read what :meth:`save` wrote.
-
-        Raises
-        ------
-        CheckpointError
-            If it is damaged, of another generator or of another version.
-        """
-        state, _ = checkpoint.read(directory, cls.name, FORMAT)
-        with understood(directory):
-            made = cls.blank(**state.get("options", {}))
-            made._load_model(directory)  # noqa: SLF001 - our own class
-            made._memory = Memory.from_dict(state.get("memory", Memory().as_dict()))  # noqa: SLF001
-            made.last_update = state.get("last_update")
-        return made
 
 
 def shipped_checkpoint() -> Path:
