@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from inspect import Parameter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from generators.evaluation import SHARES, Contender, evaluate
 from generators.evaluation.judge import AT_HULL_EV_PER_ATOM
 from generators.evaluation.opinion import WARNING
-from generators.registry import ENTRIES, class_of, load_generator, make_generator, options_of
-from generators.state_file import STATE
+from generators.registry import class_of, make_generator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from generators.evaluation import Evaluation, Second, Store, Task, Told
 
@@ -23,8 +21,6 @@ BASELINES = ("random", "ion_exchange")
 """Rows of every comparison: no structure of the data, and no model of it."""
 UNTRAINED = "symmetric, untrained"
 """A row of every comparison: skeletons and machinery of ``symmetric``, its networks as they were initialised."""
-PICKLES = frozenset({".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".joblib"})
-"""Endings of files that hold code beside numbers; only words for whoever names one, none is ever opened."""
 
 
 @dataclass(frozen=True)
@@ -101,48 +97,3 @@ def with_baselines(contenders: Sequence[Contender], *, untrained: bool = True) -
     if untrained and UNTRAINED not in labels:
         made.append(Contender(UNTRAINED, class_of("symmetric").untrained()))
     return made
-
-
-def contender(name_or_directory: str) -> Contender:
-    """Make a contender of a registered name or of a folder that holds a saved state.
-
-    Raises
-    ------
-    ValueError
-        If it is neither, or a generator that is nothing without options; the message says what would be right.
-    """
-    names = [entry.name for entry in ENTRIES]
-    if name_or_directory in names:
-        _refuse_without_options(name_or_directory)
-        made = Contender(name_or_directory, make_generator(name_or_directory))
-        _ = made.generator.version  # a model without weights says so here, not in the middle of a comparison
-        return made
-    folder = Path(name_or_directory)
-    if (folder / STATE).is_file():
-        return Contender(name_or_directory.rstrip("/"), load_generator(folder))
-    if folder.is_file():
-        never = "; pickles are never read" if folder.suffix.lower() in PICKLES else ""
-        raise ValueError(
-            f"{folder} is a file; name the folder that `nucleate generator train` wrote ({STATE} and "
-            f"weights.safetensors){never}"
-        )
-    if (folder / "training").is_dir():
-        raise ValueError(
-            f"{folder} has no {STATE}: its training is not finished; the same `nucleate generator train` command goes "
-            "on"
-        )
-    where = f"is a folder without {STATE}" if folder.is_dir() else "is neither a folder nor a name"
-    raise ValueError(f"{name_or_directory} {where}; generators are {', '.join(names)}, or a folder of a saved one")
-
-
-def _refuse_without_options(name: str) -> None:
-    """Refuse what can't be made by its name alone: nobody can give options on a command line."""
-    needed = [key for key, default in options_of(name).items() if default is Parameter.empty]
-    if not needed:
-        return
-    example = f"{{name: {name}, options: {{{', '.join(f'{key}: ...' for key in needed)}}}}}"
-    if name == "mixture":  # a campaign writes its members as they are
-        example = "{name: symmetric, share: 0.7}, {name: random, share: 0.3}"
-    raise ValueError(
-        f"{name} needs the option {', '.join(needed)}, which can be given only in campaign.yaml: generator: [{example}]"
-    )

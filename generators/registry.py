@@ -112,6 +112,8 @@ ENTRIES = (
     ),
 )
 """What is registered; the one place to add a generator."""
+PICKLES = frozenset({".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".joblib"})
+"""Endings of files that hold code beside numbers; only words for whoever names one, none is ever opened."""
 
 
 def describe() -> list[dict[str, Any]]:
@@ -256,6 +258,57 @@ def load_generator(directory: Path) -> Generator:
     except ValueError as error:
         raise CheckpointError(f"{directory / STATE}: {error}; was it written by a newer version?") from error
     return cast("Generator", found.load(directory))
+
+
+def named(name_or_directory: str) -> tuple[str, Generator]:
+    """Make a generator of a registered name, or load one from a folder that holds a saved state.
+
+    Returns
+    -------
+    label : str
+        The name, or the folder as it was given.
+    generator : Generator
+
+    Raises
+    ------
+    ValueError
+        If it is neither, or a generator that is nothing without options; the message says what would be right.
+    """
+    names = [entry.name for entry in ENTRIES]
+    if name_or_directory in names:
+        _refuse_without_options(name_or_directory)
+        made = make_generator(name_or_directory)
+        _ = made.version  # a model without weights says so here, not in the middle of a comparison
+        return name_or_directory, made
+    folder = Path(name_or_directory)
+    if (folder / STATE).is_file():
+        return name_or_directory.rstrip("/"), load_generator(folder)
+    if folder.is_file():
+        never = "; pickles are never read" if folder.suffix.lower() in PICKLES else ""
+        raise ValueError(
+            f"{folder} is a file; name the folder that `nucleate generator train` wrote ({STATE} and "
+            f"weights.safetensors){never}"
+        )
+    if (folder / "training").is_dir():
+        raise ValueError(
+            f"{folder} has no {STATE}: its training is not finished; the same `nucleate generator train` command goes "
+            "on"
+        )
+    where = f"is a folder without {STATE}" if folder.is_dir() else "is neither a folder nor a name"
+    raise ValueError(f"{name_or_directory} {where}; generators are {', '.join(names)}, or a folder of a saved one")
+
+
+def _refuse_without_options(name: str) -> None:
+    """Refuse what can't be made by its name alone: nobody can give options on a command line."""
+    needed = [key for key, default in options_of(name).items() if default is inspect.Parameter.empty]
+    if not needed:
+        return
+    example = f"{{name: {name}, options: {{{', '.join(f'{key}: ...' for key in needed)}}}}}"
+    if name == "mixture":  # a campaign writes its members as they are
+        example = "{name: symmetric, share: 0.7}, {name: random, share: 0.3}"
+    raise ValueError(
+        f"{name} needs the option {', '.join(needed)}, which can be given only in campaign.yaml: generator: [{example}]"
+    )
 
 
 def class_of(name: str) -> Any:

@@ -9,12 +9,13 @@ from pymatgen.core import Lattice, Structure
 from small_generators import Listed
 
 from generators.base import Condition
-from generators.comparison import BASELINES, UNTRAINED, Comparison, contender, with_baselines
+from generators.comparison import BASELINES, UNTRAINED, Comparison, with_baselines
 from generators.data.dataset import Dataset, Entry
 from generators.evaluation import Contender, Familiar, Hull, Phase, Protocol, Second, Store, Task, evaluate
 from generators.evaluation import store as store_module
 from generators.evaluation.run import held_out_prototypes
 from generators.evaluation.samples import digest_of, draw
+from generators.registry import named
 
 CONDITION = Condition((("Mg", "O"),), min_elements=2, max_elements=2, max_atoms=4)
 FCC = [[0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
@@ -121,52 +122,12 @@ def test_a_comparison_can_be_written(finished, tmp_path):
 def test_baselines_are_always_among_the_rows():
     mine = Contender("mine", Listed([CAESIUM]))
     assert [c.label for c in with_baselines([mine])] == ["mine", *BASELINES, UNTRAINED]
-    assert [c.label for c in with_baselines([contender("random"), mine])] == [
+    assert [c.label for c in with_baselines([Contender(*named("random")), mine])] == [
         "random",
         "mine",
         "ion_exchange",
         UNTRAINED,
     ]
-
-
-def test_contenders_by_name_and_folder(tmp_path):
-    contender("ion_exchange").generator.save(tmp_path / "saved")
-    assert contender(str(tmp_path / "saved")).generator.name == "ion_exchange"
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"without generator\.json"):
-        contender(str(tmp_path / "empty"))
-    with pytest.raises(ValueError, match="neither a folder nor a name"):
-        contender("nosuch")
-
-
-def test_a_file_or_a_half_trained_folder_is_told_apart_from_a_wrong_name(tmp_path):
-    for name, never in (("weights.safetensors", False), ("model.pkl", True), ("model.CKPT", True), ("a.pt", True)):
-        (tmp_path / name).write_bytes(b"")
-        with pytest.raises(
-            ValueError, match=r"is a file; name the folder that `nucleate generator train` wrote"
-        ) as told:
-            contender(str(tmp_path / name))
-        assert ("pickles are never read" in str(told.value)) == never
-    (tmp_path / "model" / "training").mkdir(parents=True)
-    with pytest.raises(ValueError, match=r"its training is not finished; the same `nucleate generator train` command"):
-        contender(str(tmp_path / "model"))
-
-
-@pytest.mark.parametrize(
-    ("name", "says"),
-    [
-        ("mattergen", r"the option python, which .* only in campaign.yaml: .*\{name: mattergen, options: \{python: "),
-        ("chemeleon", r"the option python, model_path, which .* options: \{python: \.\.\., model_path: "),
-        ("folder", r"the option path, which"),
-        ("script", r"the option command, which"),
-        ("mixture", r"the option members, which .* generator: \[\{name: symmetric, share: 0.7\}, "),
-        ("vae", r"generator train vae --output my-vae.*generator sample my-vae.*campaign.yaml .*`checkpoint: my-vae`"),
-    ],
-)
-def test_what_a_name_alone_does_not_make_says_where_the_rest_is_given(name, says):
-    with pytest.raises(ValueError, match=says) as told:
-        contender(name)
-    assert "\n" not in str(told.value)
 
 
 def test_labels_must_differ(tmp_path):

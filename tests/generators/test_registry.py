@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 
 from generators.base import Generator
-from generators.registry import anchored, describe, load_generator, make_generator, options_of
+from generators.registry import (
+    abilities_of,
+    anchored,
+    describe,
+    is_trained,
+    load_generator,
+    make_generator,
+    named,
+    options_of,
+)
 from generators.state_file import CheckpointError
 
 NEEDED = {
@@ -200,3 +209,50 @@ def test_making_and_saving_generators_builds_no_prototypes():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_generators_are_found_by_name_and_folder(tmp_path):
+    named("ion_exchange")[1].save(tmp_path / "saved")
+    label, found = named(f"{tmp_path}/saved/")
+    assert (label, found.name) == (f"{tmp_path}/saved", "ion_exchange")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"without generator\.json"):
+        named(str(tmp_path / "empty"))
+    with pytest.raises(ValueError, match="neither a folder nor a name"):
+        named("nosuch")
+
+
+def test_a_file_or_a_half_trained_folder_is_told_apart_from_a_wrong_name(tmp_path):
+    for name, never in (("weights.safetensors", False), ("model.pkl", True), ("model.CKPT", True), ("a.pt", True)):
+        (tmp_path / name).write_bytes(b"")
+        with pytest.raises(
+            ValueError, match=r"is a file; name the folder that `nucleate generator train` wrote"
+        ) as told:
+            named(str(tmp_path / name))
+        assert ("pickles are never read" in str(told.value)) == never
+    (tmp_path / "model" / "training").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"its training is not finished; the same `nucleate generator train` command"):
+        named(str(tmp_path / "model"))
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("mattergen", r"the option python, which .* only in campaign.yaml: .*\{name: mattergen, options: \{python: "),
+        ("chemeleon", r"the option python, model_path, which .* options: \{python: \.\.\., model_path: "),
+        ("folder", r"the option path, which"),
+        ("script", r"the option command, which"),
+        ("mixture", r"the option members, which .* generator: \[\{name: symmetric, share: 0.7\}, "),
+        ("vae", r"generator train vae --output my-vae.*generator sample my-vae.*campaign.yaml .*`checkpoint: my-vae`"),
+    ],
+)
+def test_what_a_name_alone_does_not_make_says_where_the_rest_is_given(name, says):
+    with pytest.raises(ValueError, match=says) as told:
+        named(name)
+    assert "\n" not in str(told.value)
+
+
+def test_what_ships_tells_without_its_class_what_it_conditions_on():
+    for entry in describe():
+        if is_trained(entry["name"]) and (shown := abilities_of(entry["name"])) is not None:
+            assert make_generator(entry["name"]).conditions_on == frozenset(shown.properties)

@@ -183,11 +183,13 @@ def sample(
 
     Killed, the same command goes on.
     """
-    from workflows.cli.generating_parts import condition_of, contender_of
-    from workflows.cli.generating_samples import words_of, write_samples
+    from workflows.cli.generating_parts import condition_of, named_of
 
     condition = condition_of(elements, systems, properties, min_elements, max_elements, max_atoms, neutrality)
-    rows = write_samples(contender_of(name).generator, n, condition, seed, into)
+    _, generator = named_of(name)
+    from workflows.cli.generating_samples import words_of, write_samples  # seconds: what is refused is refused before
+
+    rows = write_samples(generator, n, condition, seed, into)
     if as_json:
         output.print_json(rows)
         return
@@ -222,14 +224,16 @@ def evaluate(
     as_json: options.AsJson = False,
 ) -> None:
     """Evaluate one generator: valid, unique, novel, stable, on target, and what that costs."""
-    from workflows.cli.generating_compare import Judging, run_comparison
-    from workflows.cli.generating_parts import condition_of, contender_of
+    from workflows.cli.generating_parts import condition_of, named_of
 
     condition = condition_of(elements, systems, properties, min_elements, max_elements, max_atoms, neutrality)
+    chosen = [named_of(name)]
+    from workflows.cli.generating_compare import Judging, run_comparison  # seconds, too
+
     judging = Judging(
         into, n, seed, seeds, cut, max_steps, competitors, data, split_by, cache, second_opinion=second_opinion
     )
-    run_comparison([contender_of(name)], condition, judging, baselines=False, as_json=as_json)
+    run_comparison(chosen, condition, judging, baselines=False, as_json=as_json)
 
 
 @app.command()
@@ -266,15 +270,16 @@ def compare(
     Writes DIR/index.html and DIR/comparison.json. random, ion_exchange and an untrained symmetric are always among the
     rows: what a trained generator has to beat.
     """
-    from workflows.cli.generating_compare import Judging, run_comparison
-    from workflows.cli.generating_parts import condition_of, contender_of
+    from workflows.cli.generating_parts import condition_of, named_of
 
     condition = condition_of(elements, systems, properties, min_elements, max_elements, max_atoms, neutrality)
-    contenders = [contender_of(name) for name in dict.fromkeys(names or [])]
+    chosen = [named_of(name) for name in dict.fromkeys(names or [])]
+    from workflows.cli.generating_compare import Judging, run_comparison  # seconds, too
+
     judging = Judging(
         into, n, seed, seeds, cut, max_steps, competitors, data, split_by, cache, second_opinion=second_opinion
     )
-    run_comparison(contenders, condition, judging, baselines=True, as_json=as_json)
+    run_comparison(chosen, condition, judging, baselines=True, as_json=as_json)
 
 
 @app.command()

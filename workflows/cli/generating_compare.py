@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from generators.comparison import Comparison, compare
-from generators.evaluation import Protocol, Reach, Second, Store, Task, Told, evaluate, shipped_if_there
+from generators.evaluation import Contender, Protocol, Reach, Second, Store, Task, Told, evaluate, shipped_if_there
 from workflows.cli import output
 from workflows.cli.errors import LEFT, RefusedError
 from workflows.cli.generating_parts import dataset_of, refuse_file, split_by_of
@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 
     from pymatgen.core import Structure
 
-    from generators.base import Condition
+    from generators.base import Condition, Generator
     from generators.data.dataset import Dataset
-    from generators.evaluation import Contender
 
 LINE_EVERY_S = 10.0
 MEASURED = ("bulk_modulus",)
@@ -47,7 +46,7 @@ class Judging:
 
 
 def run_comparison(
-    contenders: Sequence[Contender], condition: Condition, judging: Judging, *, baselines: bool, as_json: bool
+    chosen: Sequence[tuple[str, Generator]], condition: Condition, judging: Judging, *, baselines: bool, as_json: bool
 ) -> None:
     """Evaluate, print, write ``comparison.json`` and ``index.html``.
 
@@ -56,6 +55,7 @@ def run_comparison(
     RefusedError
         If the directory can't be used, or the data can't be read.
     """
+    contenders = [Contender(label, generator) for label, generator in chosen]
     refuse_file(judging.into)
     split_by = split_by_of(judging.split_by)
     whole = shipped_if_there() if judging.data is None else dataset_of(judging.data)

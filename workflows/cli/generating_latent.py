@@ -14,7 +14,7 @@ from generators.data.dataset import PROPERTY_UNITS
 from generators.evaluation.latent import interpolate, latent_map, latent_of
 from workflows.cli import output
 from workflows.cli.errors import RefusedError
-from workflows.cli.generating_parts import contender_of, dataset_of, refuse_file
+from workflows.cli.generating_parts import dataset_of, named_of, refuse_file
 from workflows.report.comparison_page import latent_page
 from workflows.report.words import number, property_name
 
@@ -88,9 +88,9 @@ def see(look: Look) -> Seen:
     if look.color is not None and look.color not in PROPERTY_UNITS:
         raise RefusedError(f"--color: {look.color} is unknown; known are {', '.join(PROPERTY_UNITS)}")
     refuse_file(look.into)
-    contender = contender_of(look.name)
+    label, generator = named_of(look.name)
     try:
-        model = latent_of(contender.generator)
+        model = latent_of(generator)
     except ValueError as error:
         raise RefusedError(str(error)) from error
     dataset = dataset_of(look.data)
@@ -102,7 +102,7 @@ def see(look: Look) -> Seen:
         steps = interpolate(model, one.structure, two.structure, _between(one, two), look.steps, look.seed)
     except ValueError as error:
         raise RefusedError(str(error)) from error
-    return Seen(contender.label, chosen, color, found, (one, two), steps)
+    return Seen(label, chosen, color, found, (one, two), steps)
 
 
 def write(seen: Seen, into: Path) -> tuple[Path, Path]:

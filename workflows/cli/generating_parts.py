@@ -7,17 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from generators.base import Bounds, Condition
-from generators.comparison import contender
 from generators.data.dataset import PROPERTY_UNITS, Dataset, shipped
-from generators.registry import class_of, describe, make_generator
+from generators.registry import abilities_of, class_of, describe, is_trained, named
 from workflows.cli.errors import RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from generators.base import NeutralityRule
+    from generators.base import Generator, NeutralityRule
     from generators.data.dataset import SplitBy
-    from generators.evaluation import Contender
 
 SPLITS = ("prototype", "chemistry")
 RULES = ("strict", "permissive", "off")
@@ -105,8 +103,8 @@ def targets_of(texts: Sequence[str]) -> dict[str, Bounds]:
     return found
 
 
-def contender_of(name: str) -> Contender:
-    """Give a generator by name or folder.
+def named_of(name: str) -> tuple[str, Generator]:
+    """Give a generator by name or folder, and its label.
 
     Raises
     ------
@@ -114,7 +112,7 @@ def contender_of(name: str) -> Contender:
         If there is none, or its state can't be used.
     """
     try:
-        return contender(name)
+        return named(name)
     except (ValueError, OSError) as error:
         raise RefusedError(str(error)) from error
 
@@ -188,20 +186,17 @@ def listed() -> list[dict[str, Any]]:
     """
     rows = []
     for entry in describe():
-        found = class_of(entry["name"])
-        trained = "outside" if entry["target"].startswith("generators.adapters.") else "baseline"
-        wanted: Any = getattr(found, "conditions_on", frozenset())
-        if callable(getattr(found, "blank", None)):
-            try:
-                trained, wanted = "yes", make_generator(entry["name"]).conditions_on
-            except (ValueError, OSError):  # no weights ship
-                trained, wanted = "no", frozenset()
+        shown = abilities_of(entry["name"])
+        if is_trained(entry["name"]):
+            trained = "no" if shown is None else "yes"
+        else:
+            trained = "outside" if entry["target"].startswith("generators.adapters.") else "baseline"
         rows.append(
             {
                 "name": entry["name"],
                 "summary": entry["summary"],
                 "trained": trained,
-                "conditions_on": sorted(wanted) if isinstance(wanted, frozenset) else [],
+                "conditions_on": [] if shown is None else sorted(shown.properties),
             }
         )
     return rows

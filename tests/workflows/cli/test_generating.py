@@ -29,9 +29,8 @@ def tetragonal(a: float, c: float) -> Structure:
 @pytest.fixture
 def linear(monkeypatch):
     """Register a small model that can be trained."""
-    entry = registry.Entry("linear", "small_generators:Linear", "a linear autoencoder of cells")
+    entry = registry.Entry("linear", "small_generators:Linear", "a linear autoencoder of cells", trained=True)
     monkeypatch.setattr(registry, "ENTRIES", (*registry.ENTRIES, entry))
-    monkeypatch.setattr("generators.comparison.ENTRIES", registry.ENTRIES)
 
 
 @pytest.fixture
