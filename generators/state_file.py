@@ -107,7 +107,12 @@ def understood(directory: Path) -> Iterator[None]:
     except CheckpointError:
         raise
     except (LookupError, TypeError, ValueError, AttributeError) as error:
-        what = f"{error} is missing" if isinstance(error, KeyError) else str(error).partition("\n")[0]
+        if isinstance(error, KeyError):
+            what = f"{error} is missing"
+        elif isinstance(error, ValueError):
+            what = str(error).partition("\n")[0]
+        else:  # Python's own words would name functions
+            what = "something in it is not of the kind that this version writes"
         raise damaged(directory / STATE, what) from error
 
 

@@ -24,8 +24,11 @@ def update_in_words(update: Mapping[str, Any], number: int) -> str:
     'round 1 taught flow: 9 crystals (3 stable and novel, 5 bad), taken at 70 %'
     """
     verdicts = f" ({update['good']} stable and novel, {update['bad']} bad)" if {"good", "bad"} <= update.keys() else ""
-    lessons = f": {update['lessons']} crystals{verdicts}" if "lessons" in update else ""
+    count = update.get("lessons")
+    lessons = f": {count} crystal{'' if count == 1 else 's'}{verdicts}" if count is not None else ""
     if not update.get("taken"):
         return f"round {number} did not move {update.get('generator')}{lessons}, {update.get('why', 'refused')}"
+    whole = float(update.get("trust", 1.0)) >= 1
     trust = f", taken at {100 * float(update['trust']):.0f} %" if "trust" in update else ", taken"
-    return f"round {number} taught {update.get('generator')}{lessons}{trust}"
+    why = f" ({update['why']})" if not whole and update.get("why") else ""
+    return f"round {number} taught {update.get('generator')}{lessons}{trust}{why}"

@@ -105,7 +105,10 @@ def learn(model: Model, labelled: Iterable[Labelled]) -> Model:
     }
     rewarding = float(lesson.good_weights.sum()) >= FEWEST_GOOD
     if not rewarding:
-        record["why"] = f"good evidence is {lesson.good_weights.sum():g}, at least {FEWEST_GOOD} is needed"
+        record["why"] = (
+            f"what is stable and novel counts as {lesson.good_weights.sum():g} crystals (a hit as 1.5, one that was "
+            f"not judged as 0.5); at least {FEWEST_GOOD} is needed"
+        )
         return replace(model, updates=model.updates + 1, last_update=record)
     seed = derive_seed("diffusion update", model.updates, *(label.candidate for label in verdicts))
     network, outcome = _descend(model, lesson, np.random.default_rng(seed))

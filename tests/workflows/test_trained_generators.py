@@ -114,6 +114,19 @@ def test_updates_are_told_by_whoever_tells_them():
     assert "6 bad" in words
 
 
+def test_an_update_that_was_shortened_says_why():
+    update = {
+        "generator": "flow",
+        "taken": True,
+        "lessons": 1,
+        "trust": 0.25,
+        "why": "shortened: uniqueness would fall",
+    }
+    said = update_in_words(update, 1)
+    assert said == "round 1 taught flow: 1 crystal, taken at 25 % (shortened: novelty)"
+    assert update_in_words(update | {"trust": 1.0, "why": "within all limits"}, 1).endswith("taken at 100 %")
+
+
 def test_a_refused_update_says_so():
     refused = {"generator": "flow", "taken": False, "why": "refused: novelty would fall", "lessons": 3}
     assert update_in_words(refused, 4) == "round 4 did not move flow: 3 crystals, refused: novelty would fall"

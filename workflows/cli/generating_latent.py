@@ -101,7 +101,7 @@ def see(look: Look) -> Seen:
         found = latent_map(model, [entry.structure for entry in chosen])
         steps = interpolate(model, one.structure, two.structure, _between(one, two), look.steps, look.seed)
     except ValueError as error:
-        raise RefusedError(str(error)) from error
+        raise RefusedError(f"{error}; --data FILE takes another set of crystals") from error
     return Seen(label, chosen, color, found, (one, two), steps)
 
 

@@ -53,7 +53,8 @@ def condition_of(
         symbols = sorted({part for part in word.split("-") if part})
         unknown = [symbol for symbol in symbols if not Element.is_valid_symbol(symbol)]
         if unknown or not symbols:
-            raise RefusedError(f"{word!r}: {', '.join(unknown) or 'nothing'} is no element; write symbols such as Mg")
+            are = "are no elements" if len(unknown) > 1 else "is no element"
+            raise RefusedError(f"{word!r}: {', '.join(unknown) or 'nothing'} {are}; write symbols such as Mg")
         found.append(tuple(symbols))
     largest = max(map(len, found))
     most = max_elements if max_elements is not None else max(min_elements, min(MOST_BY_DEFAULT, largest))

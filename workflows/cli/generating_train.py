@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pymatgen.core import Element
+
 from generators.data.dataset import PROPERTY_UNITS
 from generators.evaluation.metrics import training_minutes
+from generators.registry import abilities_of
 from workflows.cli import output
 from workflows.cli.errors import RefusedError
 from workflows.cli.generating_parts import dataset_of, refuse_file, split_by_of, trainable
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from generators.base import FitReport
 
 ASKED, LOCK = "training-asked.json", "training.lock"
+EXAMPLE = ("Mg", "Al", "O")
 BARS = "▁▂▃▄▅▆▇█"
 LINE_EVERY_S = 15.0
 WORDS = {
@@ -297,4 +301,14 @@ def _tell_end(wanted: Wanted, model: Any, report: FitReport, losses: Losses) -> 
     minutes, whole = training_minutes(model), report.seconds / 60
     apart = f" ({minutes:.1f} of them in the networks)" if minutes else ""
     output.say(f"trained {wanted.name} in {whole:.1f} minutes{apart}; saved in {wanted.folder}")
-    output.say(f"next: nucleate generator compare {wanted.folder} --elements Mg,Al,O --output comparison")
+    output.say(f"next: nucleate generator compare {wanted.folder} {_example(wanted)} --output comparison")
+
+
+def _example(wanted: Wanted) -> str:
+    """Give options that ask for elements which the model was shown."""
+    shown = abilities_of(wanted.name, str(wanted.folder))
+    if shown is None or not shown.missing(EXAMPLE):
+        return f"--elements {','.join(EXAMPLE)}"
+    elements = shown.elements[: len(EXAMPLE)]
+    charges = "" if not all(Element(symbol).is_metal for symbol in elements) else " --neutrality off"
+    return f"--elements {','.join(elements)}{charges}"

@@ -10,7 +10,7 @@ import typer
 
 from workflows.cli import options, output
 from workflows.cli.context import CAMPAIGN_FILE, campaign_directory, open_campaign
-from workflows.cli.errors import LEFT, RefusedError
+from workflows.cli.errors import INTERRUPTED, LEFT, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +52,11 @@ def work(
     else:
         output.say(_told(result, status))
     if status.state not in {"finished", "stopped"}:
-        raise typer.Exit(LEFT)
+        raise typer.Exit(_code(result))
+
+
+def _code(result: WorkResult) -> int:
+    return INTERRUPTED if result.reason in {"stopped", "aborted"} else LEFT
 
 
 def run_workers(
@@ -197,7 +201,7 @@ def demo(
     ended, status = run_workers(directory, workers)
     output.say(_told(ended, status))
     if status.state not in {"finished", "stopped"}:
-        raise typer.Exit(LEFT)
+        raise typer.Exit(_code(ended))
     with open_campaign(directory, None, None) as opened:
         page, data = write(opened, into)
     output.console().print(summary_table(data))

@@ -190,6 +190,12 @@ def headline(rows: Sequence[Mapping[str, Any]]) -> str:
     if not ranked or not ranked[0]["shares"]["sun"]["count"]:
         return "No generator found a crystal that is stable, unique and novel."
     best = ranked[0]["shares"]["sun"]
+    equal = [str(row["label"]) for row in ranked if row["shares"]["sun"]["share"] == best["share"]]
+    if len(equal) > 1:
+        return (
+            f"{', '.join(equal[:-1])} and {equal[-1]} found equally many: {best['count']} of {best['n']} samples are "
+            f"stable, unique and novel ({100 * best['share']:.0f} ± {100 * best['standard_error']:.0f} %)."
+        )
     text = (
         f"{ranked[0]['label']} found most: {best['count']} of {best['n']} samples are stable, unique and novel "
         f"({100 * best['share']:.0f} ± {100 * best['standard_error']:.0f} %)."
