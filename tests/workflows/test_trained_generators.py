@@ -123,7 +123,7 @@ def test_an_update_that_was_shortened_says_why():
         "why": "shortened: uniqueness would fall",
     }
     said = update_in_words(update, 1)
-    assert said == "round 1 taught flow: 1 crystal, taken at 25 % (shortened: novelty)"
+    assert said == "round 1 taught flow: 1 crystal, taken at 25 % (shortened: uniqueness would fall)"
     assert update_in_words(update | {"trust": 1.0, "why": "within all limits"}, 1).endswith("taken at 100 %")
 
 
