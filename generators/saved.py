@@ -26,6 +26,11 @@ class Remembers(Protocol):
         """Give it as JSON-compatible values."""
         ...
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Remembers:
+        """Read what :meth:`as_dict` gave."""
+        ...
+
 
 class Saved(ABC):
     """Base of such generators.
@@ -53,13 +58,11 @@ class Saved(ABC):
     def _assemble(self) -> None:
         """Make the model from ``_state`` and ``_tensors``; whatever does not fit raises."""
 
-    @staticmethod
-    @abstractmethod
-    def _memory_of(data: Mapping[str, Any] | None) -> Remembers:
-        """Read what a memory's ``as_dict`` gave; None is a memory of nothing."""
-
     def _read_model(self, directory: Path) -> None:
-        self._state, self._tensors = checkpoint.read(directory, self.name, self.format)
+        self._use(directory, *checkpoint.read(directory, self.name, self.format))
+
+    def _use(self, directory: Path, state: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        self._state, self._tensors = state, tensors
         with checkpoint.fitting(directory, self.name):
             self._assemble()
 
@@ -93,10 +96,11 @@ class Saved(ABC):
         CheckpointError
             If it is damaged, of another generator or of another version.
         """
-        state, _ = checkpoint.read(directory, cls.name, cls.format)
+        state, tensors = checkpoint.read(directory, cls.name, cls.format)
         with understood(directory):
             made = cls.blank(**state.get("options", {}))
-            made._read_model(directory)  # noqa: SLF001 - our own class
-            made._memory = cls._memory_of(state.get("memory"))  # noqa: SLF001 - our own class
+            made._use(directory, state, tensors)  # noqa: SLF001 - our own class
+            if (memory := state.get("memory")) is not None:  # blank has one of nothing
+                made._memory = made._memory.from_dict(memory)  # noqa: SLF001 - our own class
             made.last_update = state.get("last_update")
         return made

@@ -106,13 +106,12 @@ def understood(directory: Path) -> Iterator[None]:
         yield
     except CheckpointError:
         raise
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, KeyError):
-            what = f"{error} is missing"
-        elif isinstance(error, ValueError):
-            what = str(error).partition("\n")[0]
-        else:  # Python's own words would name functions
-            what = "something in it is not of the kind that this version writes"
+    except KeyError as error:
+        raise damaged(directory / STATE, f"{error} is missing") from error
+    except ValueError as error:
+        raise damaged(directory / STATE, str(error).partition("\n")[0]) from error
+    except (LookupError, TypeError, AttributeError) as error:  # Python's own words would name functions
+        what = "something in it is not of the kind that this version writes"
         raise damaged(directory / STATE, what) from error
 
 

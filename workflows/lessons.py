@@ -28,7 +28,9 @@ def update_in_words(update: Mapping[str, Any], number: int) -> str:
     lessons = f": {count} crystal{'' if count == 1 else 's'}{verdicts}" if count is not None else ""
     if not update.get("taken"):
         return f"round {number} did not move {update.get('generator')}{lessons}, {update.get('why', 'refused')}"
-    whole = float(update.get("trust", 1.0)) >= 1
-    trust = f", taken at {100 * float(update['trust']):.0f} %" if "trust" in update else ", taken"
-    why = f" ({update['why']})" if not whole and update.get("why") else ""
-    return f"round {number} taught {update.get('generator')}{lessons}{trust}{why}"
+    taught = f"round {number} taught {update.get('generator')}{lessons}, taken"
+    if "trust" not in update:
+        return taught
+    trust = float(update["trust"])
+    why = f" ({update['why']})" if trust < 1 and update.get("why") else ""
+    return f"{taught} at {100 * trust:.0f} %{why}"

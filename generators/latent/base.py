@@ -90,10 +90,6 @@ class LatentGenerator(Trainable, Saved):
     def _assemble(self) -> None:
         self._parts: Parts | None = self._parts_of(self._state, self._tensors)
 
-    @staticmethod
-    def _memory_of(data: Mapping[str, Any] | None) -> Memory:
-        return Memory() if data is None else Memory.from_dict(data)
-
     @classmethod
     def _parts_of(cls, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Parts:
         """Put a model together; whatever does not fit raises."""

@@ -31,7 +31,7 @@ from generators.symmetric.skeletons import LetterNetwork
 from generators.symmetric.storage import from_parts, to_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pymatgen.core import Structure
 
@@ -98,10 +98,6 @@ class Symmetric(Saved):
 
     def _assemble(self) -> None:
         self._model: Model | None = from_parts(self._state, self._tensors, str(self._state["weights_sha256"]))
-
-    @staticmethod
-    def _memory_of(data: Mapping[str, Any] | None) -> Memory:
-        return Memory() if data is None else Memory.from_dict(data)
 
     @classmethod
     def blank(cls, **options: Any) -> Self:

@@ -172,10 +172,9 @@ def trainable(name: str) -> Any:
         found = class_of(name)
     except ValueError as error:
         raise RefusedError(str(error)) from error
-    if not callable(getattr(found, "blank", None)):
-        able = [row["name"] for row in describe() if callable(getattr(class_of(row["name"]), "blank", None))]
-        others = f"these are: {', '.join(able)}" if able else "this version has none that is"
-        raise RefusedError(f"{name} is not trained here; {others}")
+    if not is_trained(name):
+        able = [row["name"] for row in describe() if is_trained(row["name"])]
+        raise RefusedError(f"{name} is not trained here; these are: {', '.join(able)}")
     return found
 
 

@@ -310,5 +310,5 @@ def _example(wanted: Wanted) -> str:
     if shown is None or not shown.missing(EXAMPLE):
         return f"--elements {','.join(EXAMPLE)}"
     elements = shown.elements[: len(EXAMPLE)]
-    charges = "" if not all(Element(symbol).is_metal for symbol in elements) else " --neutrality off"
-    return f"--elements {','.join(elements)}{charges}"
+    options = f"--elements {','.join(elements)}"
+    return f"{options} --neutrality off" if all(Element(symbol).is_metal for symbol in elements) else options

@@ -190,24 +190,22 @@ def headline(rows: Sequence[Mapping[str, Any]]) -> str:
     if not ranked or not ranked[0]["shares"]["sun"]["count"]:
         return "No generator found a crystal that is stable, unique and novel."
     best = ranked[0]["shares"]["sun"]
+    found = f"{best['count']} of {best['n']} samples are stable, unique and novel ({_with_error(best)})."
     equal = [str(row["label"]) for row in ranked if row["shares"]["sun"]["share"] == best["share"]]
     if len(equal) > 1:
-        return (
-            f"{', '.join(equal[:-1])} and {equal[-1]} found equally many: {best['count']} of {best['n']} samples are "
-            f"stable, unique and novel ({100 * best['share']:.0f} ± {100 * best['standard_error']:.0f} %)."
-        )
-    text = (
-        f"{ranked[0]['label']} found most: {best['count']} of {best['n']} samples are stable, unique and novel "
-        f"({100 * best['share']:.0f} ± {100 * best['standard_error']:.0f} %)."
-    )
+        return f"{', '.join(equal[:-1])} and {equal[-1]} found equally many: {found}"
+    text = f"{equal[0]} found most: {found}"
     if len(ranked) > 1:
         other = ranked[1]["shares"]["sun"]
         apart = best["share"] - other["share"]
         error = (best["standard_error"] ** 2 + other["standard_error"] ** 2) ** 0.5
         told = "is told apart from it" if apart > 2 * error else "is not told apart from it at this number of samples"
-        found = f"{100 * other['share']:.0f} ± {100 * other['standard_error']:.0f} %"
-        text += f" {ranked[1]['label']}, the next ({found}), {told}."
+        text += f" {ranked[1]['label']}, the next ({_with_error(other)}), {told}."
     return text
+
+
+def _with_error(share: Mapping[str, Any]) -> str:
+    return f"{100 * share['share']:.0f} ± {100 * share['standard_error']:.0f} %"
 
 
 def _frame() -> dict[str, Any]:
